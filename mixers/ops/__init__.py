@@ -1,0 +1,60 @@
+"""The ops: pure functions of arrays with the verbs call, forward and backward.
+
+One module per family; the same file name holds the definition in mixers.reference, the CPU kernels in
+mixers.cpu and the CUDA launchers in mixers.gpu.
+"""
+
+from mixers.ops.conv import causal_conv1d, causal_conv1d_update, depthwise_conv2d
+from mixers.ops.elementwise import (
+    add,
+    div,
+    exp,
+    gelu,
+    gelu_tanh,
+    mul,
+    relu,
+    sigmoid,
+    silu,
+    sin,
+    softplus,
+    sub,
+    tanh,
+)
+from mixers.ops.kan import kan_attention
+from mixers.ops.linear import axis_linear, linear
+from mixers.ops.long_conv import long_conv1d
+from mixers.ops.norm import layer_norm, rms_norm
+from mixers.ops.pooling import avg_pool
+from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
+from mixers.ops.spectral import dct, idct
+
+__all__ = [
+    "add",
+    "avg_pool",
+    "axis_linear",
+    "causal_conv1d",
+    "causal_conv1d_update",
+    "dct",
+    "depthwise_conv2d",
+    "div",
+    "exp",
+    "gelu",
+    "gelu_tanh",
+    "idct",
+    "kan_attention",
+    "layer_norm",
+    "linear",
+    "linear_scan",
+    "long_conv1d",
+    "mul",
+    "relu",
+    "rms_norm",
+    "selective_scan",
+    "selective_state_update",
+    "sigmoid",
+    "silu",
+    "sin",
+    "softplus",
+    "sub",
+    "tanh",
+]

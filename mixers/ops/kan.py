@@ -1,0 +1,54 @@
+"""Kolmogorov-Arnold attention: a learnable map of each logit row in place of softmax."""
+
+from mixers import _checks as check
+from mixers.op import op
+
+BASES = ("zero", "silu", "identity", "gelu")
+
+
+@op(inputs="q k v", parameters="phi_cos phi_sin w_up", saves="z")
+def kan_attention(q, k, v, phi_cos, phi_sin, w_up, *, base="zero", scale=None):
+    """Fourier Kolmogorov-Arnold attention in low-rank form, streaming over the keys.
+
+    Per batch item and head, with logits a[i, j] = scale q[i] . k[j]:
+    z[i, p] = sum_j base(a[i, j]) + sum_{j, m} cos(m a[i, j]) phi_cos[j, m - 1, p] + sin(m a[i, j]) phi_sin[j, m - 1, p]
+    y[i] = sum_p z[i, p] (w_up^T v)[p].
+
+    Parameters
+    ----------
+    q, k, v : array (b, n, h, d)
+        h heads of width d.
+    phi_cos, phi_sin : array (h, n, g, r)
+        Coefficients of frequencies 1..g, rank r; tied to the number of keys n.
+    w_up : array (h, n, r)
+    base : {"zero", "silu", "identity", "gelu"}
+        Base function added for every key and every p.
+    scale : float, optional
+        1 / sqrt(d) by default.
+
+    Returns
+    -------
+    array (b, n, h, d)
+        dtype of q.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees or base is unknown.
+
+    Notes
+    -----
+    Saved: `z` (b, h, n, r). No array of size n x n (x g) is formed: memory is linear in n. Logits stay in
+    float32 for half types. Per head 2 n^2 d + n^2 (2 sincos + 6 g) + 4 g n^2 r + 4 n r d flops forward.
+    Source: Maity et al. 2025, arXiv:2503.10632, eq. 2 and algorithm 1.
+    """
+    f = "kan_attention"
+    b, n, heads, d = check.shape(f, "q", q, b=None, n=None, h=None, d=None)
+    for name, array in (("k", k), ("v", v)):
+        check.shape(f, name, array, b=b, n=n, h=heads, d=d)
+    _, _, g, r = check.shape(f, "phi_cos", phi_cos, h=heads, n=n, g=None, r=None)
+    check.shape(f, "phi_sin", phi_sin, h=heads, n=n, g=g, r=r)
+    check.shape(f, "w_up", w_up, h=heads, n=n, r=r)
+    check.choice(f, "base", base, BASES)
+    if scale is not None:
+        check.number(f, "scale", scale)
