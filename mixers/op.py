@@ -18,7 +18,7 @@ from mixers.graph import Value, trace_op
 _REQUIRED = inspect.Parameter.empty
 
 
-def op(*, inputs, parameters="", outputs="y", saves=""):
+def op(*, inputs, parameters="", outputs="y", saves="", flops=None):
     """Declare an op; the decorated function holds the signature, the docstring and the argument checks.
 
     Parameters
@@ -32,19 +32,25 @@ def op(*, inputs, parameters="", outputs="y", saves=""):
         backend returns as None (not asked for) are dropped, and a single one is returned bare.
     saves : str
         Names of the intermediates that the forward keeps for the backward besides its arguments.
+    flops : callable, optional
+        Called with the arguments by keyword: floating operations of one forward, for benchmarks. One per
+        element of the main input by default.
     """
-    return lambda declare: Op(declare, inputs.split(), parameters.split(), outputs.split(), saves.split())
+    return lambda declare: Op(
+        declare, inputs.split(), parameters.split(), outputs.split(), saves.split(), flops
+    )
 
 
 class Op:
     """A pure function of arrays with the verbs call, forward and backward."""
 
-    def __init__(self, declare, inputs, parameters, outputs, saves):
+    def __init__(self, declare, inputs, parameters, outputs, saves, flops):
         functools.update_wrapper(self, declare)
         self.name = declare.__name__
         self.family = declare.__module__.rpartition(".")[2]
         self.inputs, self.parameters = tuple(inputs), tuple(parameters)
         self.main = inputs[0]
+        self._flops = flops or (lambda **arguments: arguments[inputs[0]].size)
         self._check = declare
         signature = inspect.signature(declare)
         self.signature = signature
@@ -113,6 +119,18 @@ class Op:
                 for n, d in zip(self.arrays, gradients, strict=True)
             )
         )
+
+    def cost(self, *args, **kwargs):
+        """Cost model of one forward: floating operations, and bytes if each array is moved once.
+
+        Returns
+        -------
+        tuple of int
+            ``(flops, bytes)``; the output counts like the main input.
+        """
+        arguments = self._bind(args, kwargs)
+        moved = sum(a.nbytes for n in self.arrays if (a := arguments[n]) is not None)
+        return int(self._flops(**arguments)), moved + arguments[self.main].nbytes
 
     def _bind(self, args, kwargs):
         arguments = self._defaults.copy()

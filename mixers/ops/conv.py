@@ -4,7 +4,7 @@ from mixers import _checks as check
 from mixers.op import op
 
 
-@op(inputs="x", parameters="w b")
+@op(inputs="x", parameters="w b", flops=lambda x, w, **_: 2 * x.size * w.shape[0] * w.shape[1])
 def depthwise_conv2d(x, w, b=None, *, dilation=1, padding="same"):
     """Depthwise 2-D convolution (cross-correlation), stride 1, zero padding.
 
@@ -70,7 +70,12 @@ def depthwise_conv2d(x, w, b=None, *, dilation=1, padding="same"):
         )
 
 
-@op(inputs="x", parameters="w b initial_state", outputs="y final_state")
+@op(
+    inputs="x",
+    parameters="w b initial_state",
+    outputs="y final_state",
+    flops=lambda x, w, **_: 2 * x.size * w.shape[0],
+)
 def causal_conv1d(x, w, b=None, *, activation="silu", initial_state=None, return_final_state=False):
     """Causal depthwise 1-D convolution with an optional SiLU.
 

@@ -6,7 +6,13 @@ from mixers.op import op
 BASES = ("zero", "silu", "identity", "gelu")
 
 
-@op(inputs="q k v", parameters="phi_cos phi_sin w_up", saves="z")
+def _kan_attention_flops(q, phi_cos, **_):
+    b, n, h, d = q.shape
+    g, r = phi_cos.shape[2:]
+    return b * h * (n * n * (2 * d + 6 * g + 4 * g * r) + 4 * n * r * d)
+
+
+@op(inputs="q k v", parameters="phi_cos phi_sin w_up", saves="z", flops=_kan_attention_flops)
 def kan_attention(q, k, v, phi_cos, phi_sin, w_up, *, base="zero", scale=None):
     """Fourier Kolmogorov-Arnold attention in low-rank form, streaming over the keys.
 

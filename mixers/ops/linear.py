@@ -4,7 +4,7 @@ from mixers import _checks as check
 from mixers.op import op
 
 
-@op(inputs="x", parameters="w b")
+@op(inputs="x", parameters="w b", flops=lambda x, w, **_: 2 * x.size * w.shape[1])
 def linear(x, w, b=None):
     """Linear map over channels: y = x w + b.
 
@@ -42,7 +42,7 @@ def linear(x, w, b=None):
         check.shape("linear", "b", b, c_out=c_out)
 
 
-@op(inputs="x", parameters="w b")
+@op(inputs="x", parameters="w b", flops=lambda x, w, **_: 2 * x.size * w.shape[0])
 def axis_linear(x, w, b=None, *, axis=1):
     """Linear map along one token axis: y[.., n, .., c] = sum_m w[n, m] x[.., m, .., c] + b[n].
 

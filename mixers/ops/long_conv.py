@@ -1,10 +1,18 @@
 """Convolutions with a kernel as long as the sequence."""
 
+import math
+
 from mixers import _checks as check
 from mixers.op import op
 
 
-@op(inputs="x", parameters="h D", saves="spectrum")
+def _long_conv_flops(x, h, **_):
+    b, l, c = x.shape
+    transform = 5 * l * math.log2(max(2 * l, 2))
+    return c * ((2 * b + 1) * transform + 6 * b * l)
+
+
+@op(inputs="x", parameters="h D", saves="spectrum", flops=_long_conv_flops)
 def long_conv1d(x, h, D=None, *, causal=True):
     """Long convolution per channel, with a skip.
 

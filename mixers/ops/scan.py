@@ -6,7 +6,7 @@ from mixers import _checks as check
 from mixers.op import op
 
 
-@op(inputs="a b", parameters="h0", outputs="h last_state")
+@op(inputs="a b", parameters="h0", outputs="h last_state", flops=lambda a, **_: 2 * a.size)
 def linear_scan(a, b, h0=None, *, reverse=False, return_last_state=False):
     """First-order linear recurrence h[t] = a[t] h[t-1] + b[t], per channel.
 
@@ -60,6 +60,7 @@ def linear_scan(a, b, h0=None, *, reverse=False, return_last_state=False):
     parameters="A D delta_bias h0",
     outputs="y last_state",
     saves="states",
+    flops=lambda u, A, **_: u.size * (9 * A.shape[1] + 12),
 )
 def selective_scan(
     u,
