@@ -5,6 +5,7 @@ written with ops; everything else is here and the same for every mixer.
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 from typing import NamedTuple
@@ -127,7 +128,7 @@ class Mixer:
         """
         self._check_call(params, inputs, options)
         tape = Tape()
-        specs = self.parameters()
+        specs = _specs(self)
         traced = {n: tape.value(a) if specs[n].trainable else a for n, a in params.items()}
         values = tuple(tape.value(x) for x in inputs)
         if options.get("state") is not None:
@@ -214,7 +215,7 @@ class Mixer:
         return tuple(grid) == tuple(self.grid)
 
     def _check_call(self, params, inputs, options):
-        specs = self.parameters()
+        specs = _specs(self)
         names = _input_names(type(self))
         required = sum(default is inspect.Parameter.empty for default in names.values())
         if not required <= len(inputs) <= len(names):
@@ -265,11 +266,19 @@ class Mixer:
         return [(o, d) for o, d in zip(outs, douts) if isinstance(o, Value)]
 
 
+@functools.lru_cache(maxsize=1024)
+def _specs(mixer):
+    # a mixer is frozen, so its parameters never change
+    return mixer.parameters()
+
+
+@functools.cache
 def _input_names(cls):
     parameters = list(inspect.signature(cls.mix).parameters.values())[2:]
     return {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
+@functools.cache
 def _option_names(cls):
     return [p.name for p in inspect.signature(cls.mix).parameters.values() if p.kind is p.KEYWORD_ONLY]
 

@@ -1,5 +1,6 @@
 """All mixers by name."""
 
+import dataclasses
 import difflib
 import importlib
 
@@ -49,7 +50,14 @@ def create(name, **config):
     >>> create("pool", dim=8, pool_size=5)
     Pool(dim=8, pool_size=5)
     """
-    return _find(name)(**config)
+    cls = _find(name)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    surplus = [n for n in config if n not in fields]
+    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in config]
+    if surplus or missing:
+        what = f"has no option {surplus[0]!r}" if surplus else f"{', '.join(missing)} must be given"
+        raise TypeError(f"{name}: {what}; its options are {', '.join(fields)}")
+    return cls(**config)
 
 
 def describe(name):
