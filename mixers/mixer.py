@@ -97,7 +97,7 @@ class Mixer:
         """
         rng = numpy.random.default_rng(rng)
         return {
-            name: numpy.asarray(spec.init(rng, spec.shape)).astype(_dtype(dtype))
+            name: numpy.asarray(spec.init(rng, spec.shape)).astype(as_dtype(dtype))
             for name, spec in self.parameters().items()
         }
 
@@ -216,7 +216,7 @@ class Mixer:
 
     def _check_call(self, params, inputs, options):
         specs = _specs(self)
-        names = _input_names(type(self))
+        names = input_names(type(self))
         required = sum(default is inspect.Parameter.empty for default in names.values())
         if not required <= len(inputs) <= len(names):
             raise TypeError(f"{self.name}: expects the inputs {', '.join(names)}, got {len(inputs)} arrays")
@@ -273,7 +273,8 @@ def _specs(mixer):
 
 
 @functools.cache
-def _input_names(cls):
+def input_names(cls):
+    """The arrays that ``mix`` of a mixer class takes besides the parameters, with their defaults."""
     parameters = list(inspect.signature(cls.mix).parameters.values())[2:]
     return {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
 
@@ -299,7 +300,8 @@ def _map(function, value):
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 
-def _dtype(dtype):
+def as_dtype(dtype):
+    """The NumPy dtype of a name, bfloat16 included."""
     if dtype == "bfloat16":
         import ml_dtypes
 

@@ -1,0 +1,303 @@
+"""Arguments to try every op and mixer with: what the command line, the benchmarks and the docs run.
+
+An op that is new gets a line in ``OPS``. A mixer needs one in ``MIXERS`` only if the configuration below
+does not suit it: channels ``dim``, and ``grid`` if it asks for one.
+"""
+
+import dataclasses
+import inspect
+from typing import NamedTuple
+
+import numpy
+
+from mixers import registry
+from mixers.backend import array_backend
+from mixers.mixer import as_dtype, input_names
+
+SIZES = ("small", "bench")
+
+
+def normal(rng, shape):
+    """Normal values."""
+    return rng.standard_normal(shape)
+
+
+def decays(rng, shape):
+    """Decays of a recurrence, in (0, 1)."""
+    return rng.uniform(0.05, 0.999, shape)
+
+
+def rates(rng, shape):
+    """Decay rates, negative."""
+    return -rng.uniform(0.1, 4.0, shape)
+
+
+def steps(rng, shape):
+    """Step sizes, positive."""
+    return rng.uniform(0.01, 0.3, shape)
+
+
+def coefficients(rng, shape):
+    """Small normal values, for weights that are summed over many terms."""
+    return 0.1 * rng.standard_normal(shape)
+
+
+class OpSample(NamedTuple):
+    """How to draw the arguments of an op.
+
+    `arrays` maps an argument to the letters of its shape, or to ``(letters, law)``; `small` and `bench` give
+    the letters their sizes, `options` are passed as they are.
+    """
+
+    arrays: dict
+    small: dict
+    bench: dict
+    options: dict = {}
+
+
+def _elementwise(*names):
+    return OpSample(dict.fromkeys(names, "b l c"), {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 1024, "c": 256})
+
+
+_SCAN = {
+    "u": "{t} c",
+    "delta": ("{t} c", steps),
+    "A": ("c n", rates),
+    "B": "{t} g n",
+    "C": "{t} g n",
+    "D": "c",
+    "z": "{t} c",
+}
+
+
+def _scan(tokens, extra, small, bench):
+    arrays = {
+        name: value.format(t=tokens) if isinstance(value, str) else (value[0].format(t=tokens), value[1])
+        for name, value in {**extra, **_SCAN}.items()
+    }
+    return OpSample(arrays, small, bench)
+
+
+OPS = {
+    **{name: _elementwise("x") for name in "gelu gelu_tanh silu relu sigmoid tanh softplus sin exp".split()},
+    **{name: _elementwise("a", "b") for name in ("add", "sub", "mul")},
+    "div": OpSample(
+        {"a": "b l c", "b": ("b l c", decays)}, {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 1024, "c": 256}
+    ),
+    "linear": OpSample(
+        {"x": "b l c", "w": ("c d", coefficients), "b": "d"},
+        {"b": 2, "l": 7, "c": 5, "d": 3},
+        {"b": 8, "l": 1024, "c": 256, "d": 512},
+    ),
+    "axis_linear": OpSample(
+        {"x": "b l c", "w": ("k l", coefficients), "b": "k"},
+        {"b": 2, "l": 7, "c": 5, "k": 3},
+        {"b": 16, "l": 196, "c": 512, "k": 256},
+    ),
+    "layer_norm": OpSample(
+        {"x": "b l c", "scale": "c", "bias": "c"},
+        {"b": 2, "l": 7, "c": 5},
+        {"b": 16, "l": 1024, "c": 256},
+    ),
+    "rms_norm": OpSample(
+        {"x": "b l c", "scale": "c"}, {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 1024, "c": 256}
+    ),
+    "avg_pool": OpSample(
+        {"x": "b h w c"},
+        {"b": 2, "h": 5, "w": 6, "c": 3},
+        {"b": 16, "h": 56, "w": 56, "c": 64},
+        {"minus_identity": True},
+    ),
+    "depthwise_conv2d": OpSample(
+        {"x": "b h w c", "w": ("k k c", coefficients), "b": "c"},
+        {"b": 2, "h": 5, "w": 6, "c": 3, "k": 3},
+        {"b": 16, "h": 56, "w": 56, "c": 96, "k": 7},
+    ),
+    "causal_conv1d": OpSample(
+        {"x": "b l c", "w": "k c", "b": "c"},
+        {"b": 2, "l": 9, "c": 5, "k": 4},
+        {"b": 4, "l": 2048, "c": 512, "k": 4},
+    ),
+    "causal_conv1d_update": OpSample(
+        {"x": "b c", "state": "b s c", "w": "k c", "b": "c"},
+        {"b": 2, "c": 5, "s": 3, "k": 4},
+        {"b": 64, "c": 2048, "s": 3, "k": 4},
+    ),
+    "dct": OpSample({"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}),
+    "idct": OpSample(
+        {"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}
+    ),
+    "long_conv1d": OpSample(
+        {"x": "b l c", "h": ("l c", coefficients), "D": "c"},
+        {"b": 2, "l": 19, "c": 3},
+        {"b": 2, "l": 8192, "c": 256},
+    ),
+    "linear_scan": OpSample(
+        {"a": ("b l c", decays), "b": "b l c"},
+        {"b": 2, "l": 19, "c": 3},
+        {"b": 4, "l": 4096, "c": 512},
+    ),
+    "selective_scan": _scan(
+        "b l",
+        {},
+        {"b": 2, "l": 19, "c": 6, "n": 4, "g": 1},
+        {"b": 2, "l": 1024, "c": 256, "n": 16, "g": 1},
+    ),
+    "selective_state_update": _scan(
+        "b",
+        {"state": "b c n"},
+        {"b": 2, "c": 6, "n": 4, "g": 1},
+        {"b": 64, "c": 2048, "n": 16, "g": 1},
+    ),
+    "kan_attention": OpSample(
+        {
+            "q": "b n h d",
+            "k": "b n h d",
+            "v": "b n h d",
+            "phi_cos": ("h n g r", coefficients),
+            "phi_sin": ("h n g r", coefficients),
+            "w_up": ("h n r", coefficients),
+        },
+        {"b": 2, "n": 9, "h": 2, "d": 4, "g": 3, "r": 2},
+        {"b": 4, "n": 197, "h": 3, "d": 64, "g": 3, "r": 12},
+    ),
+}
+
+# shape of the first input (batch, tokens..., channels) by the number of token axes
+_INPUTS = {
+    "small": {1: (2, 12, 8), 2: (2, 4, 6, 8)},
+    "bench": {1: (8, 1024, 256), 2: (8, 14, 14, 384)},
+}
+
+# further options of the constructors, where the defaults do not suit the shapes above
+MIXERS = {
+    "fourier_karat": {"small": {"num_heads": 2, "rank": 4}, "bench": {"num_heads": 6, "rank": 12}},
+}
+
+
+def op_sample(name, size="small", seed=0, dtype="float32", **sizes):
+    """Arguments for an op.
+
+    Parameters
+    ----------
+    name : str
+        A name of :mod:`mixers.ops`.
+    size : {"small", "bench"}
+    seed : int
+    dtype : dtype
+    **sizes : int
+        Replace sizes by their letter, for instance ``l=4096``.
+
+    Returns
+    -------
+    dict
+        By argument name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such op, size or letter.
+
+    Examples
+    --------
+    >>> {n: a.shape for n, a in op_sample("linear", l=3).items()}
+    {'x': (2, 3, 5), 'w': (5, 3), 'b': (3,)}
+    """
+    if name not in OPS:
+        raise ValueError(f"op_sample: there is no op {name!r}; known: {', '.join(sorted(OPS))}")
+    sample = OPS[name]
+    known = sample.bench if _known_size("op_sample", size) == "bench" else sample.small
+    surplus = sorted(set(sizes) - set(known))
+    if surplus:
+        raise ValueError(f"op_sample: {name} has the sizes {', '.join(known)}, got {', '.join(surplus)}")
+    rng = numpy.random.default_rng(seed)
+    arrays = {}
+    for argument, spec in sample.arrays.items():
+        letters, law = (spec, normal) if isinstance(spec, str) else spec
+        shape = tuple({**known, **sizes}[letter] for letter in letters.split())
+        arrays[argument] = law(rng, shape).astype(as_dtype(dtype))
+    return {**arrays, **sample.options}
+
+
+def mixer_sample(name, size="small", seed=0, dtype="float32", shape=None, **config):
+    """A mixer, parameters and inputs.
+
+    Parameters
+    ----------
+    name : str
+        A name of :func:`mixers.list_mixers`.
+    size : {"small", "bench"}
+    seed : int
+    dtype : dtype
+    shape : tuple of int, optional
+        Of x: (b, l, c) or (b, h, w, c).
+    **config
+        Options of the constructor, besides dim and grid.
+
+    Returns
+    -------
+    mixer : mixers.Mixer
+    params : dict
+        As initialised, plus noise, so that nothing is exactly zero.
+    inputs : tuple of array
+
+    Raises
+    ------
+    ValueError
+        If there is no such mixer or size, or the mixer does not take the shape.
+
+    Examples
+    --------
+    >>> mixer, params, (x,) = mixer_sample("pool")
+    >>> mixer, x.shape
+    (Pool(dim=8, pool_size=3), (2, 4, 6, 8))
+    """
+    cls = registry.mixer_class(name)
+    shape = tuple(shape or _INPUTS[_known_size("mixer_sample", size)][max(cls.metadata.ranks)])
+    fields = {field.name for field in dataclasses.fields(cls)}
+    given = {"dim": shape[-1], "grid": shape[1:-1], **MIXERS.get(name, {}).get(size, {}), **config}
+    surplus = {"dim", "grid"} - fields - set(config)
+    mixer = cls(**{n: v for n, v in given.items() if n not in surplus})
+    rng = numpy.random.default_rng(seed)
+    specs = mixer.parameters()
+    params = {
+        n: (p + 0.1 * rng.standard_normal(p.shape) if specs[n].trainable else p).astype(as_dtype(dtype))
+        for n, p in mixer.init(rng, dtype="float64").items()
+    }
+    count = sum(default is inspect.Parameter.empty for default in input_names(cls).values())
+    return mixer, params, tuple(rng.standard_normal(shape).astype(as_dtype(dtype)) for _ in range(count))
+
+
+def cotangent(out, seed=1):
+    """Random cotangents in the structure of an output, of its types and dtypes; None where it has None."""
+    rng = numpy.random.default_rng(seed)
+
+    def draw(o):
+        if isinstance(o, tuple):
+            parts = [draw(part) for part in o]
+            return type(o)(*parts) if hasattr(o, "_fields") else tuple(parts)
+        if o is None:
+            return None
+        return on_backend(rng.standard_normal(o.shape).astype(o.dtype), array_backend(o))
+
+    return draw(out)
+
+
+def on_backend(value, backend):
+    """Arrays, and dicts and tuples of them, as the type that a backend computes on."""
+    if isinstance(value, dict):
+        return {n: on_backend(v, backend) for n, v in value.items()}
+    if isinstance(value, tuple):
+        parts = [on_backend(v, backend) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if backend != "gpu" or not isinstance(value, numpy.ndarray) or value.dtype.kind in "iu":
+        return value
+    import cupy
+
+    return cupy.asarray(value)
+
+
+def _known_size(function, size):
+    if size not in SIZES:
+        raise ValueError(f"{function}: size must be one of {', '.join(map(repr, SIZES))}, got {size!r}")
+    return size
