@@ -85,3 +85,13 @@ def divides(function, name, value, what, total):
     """Check that option `name` divides `total`."""
     if total % value:
         raise ValueError(f"{function}: {name} must divide {what} = {total}, got {value}")
+
+
+def grid(function, sizes, ranks=(1, 2)):
+    """Check the token grid that a mixer is made for and return it as a tuple of int."""
+    wanted = " or ".join({1: "(l,)", 2: "(h, w)"}[r] for r in ranks)
+    if isinstance(sizes, str) or not hasattr(sizes, "__len__"):
+        raise TypeError(f"{function}: grid must be {wanted}, got {sizes!r}")
+    if len(sizes) not in ranks:
+        raise ValueError(f"{function}: grid must be {wanted}, got {tuple(sizes)}")
+    return tuple(integer(function, "grid size", n, minimum=1) for n in sizes)
