@@ -171,6 +171,7 @@ _INPUTS = {
 
 # further options of the constructors, where the defaults do not suit the shapes above
 MIXERS = {
+    "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}},
     "fourier_karat": {"small": {"num_heads": 2, "rank": 4}, "bench": {"num_heads": 6, "rank": 12}},
 }
 
