@@ -25,7 +25,9 @@ class TestLayerNorm(OpSuite):
         Case("one-channel", {"x": (1, 3, 1), "scale": (1,), "bias": (1,)}),
         Case("vector", {"x": (127,), "scale": (127,), "bias": (127,)}),
         Case("wide", {"x": (1, 2, 1025), "scale": (1025,), "bias": (1025,)}, differences=False),
-        Case("many-tokens", {"x": (3, 1000, 8), "scale": (8,), "bias": (8,)}, emulated=False, differences=False),
+        Case(
+            "many-tokens", {"x": (3, 1000, 8), "scale": (8,), "bias": (8,)}, emulated=False, differences=False
+        ),
         Case("no-tokens", {"x": (2, 0, 3), "scale": (3,), "bias": (3,)}),
         Case("empty-batch", {"x": (0, 4, 3), "scale": (3,), "bias": (3,)}),
     ]
@@ -93,11 +95,26 @@ def test_nan_stays_in_its_token(op, backend):
 @pytest.mark.parametrize(
     ("op", "shapes", "options", "message"),
     [
-        (ops.layer_norm, ((2, 3), (2,)), {}, r"layer_norm: scale must have shape \(c,\) = \(3,\), got \(2,\)"),
-        (ops.layer_norm, ((2, 3), (3,), (4,)), {}, r"layer_norm: bias must have shape \(c,\) = \(3,\), got \(4,\)"),
+        (
+            ops.layer_norm,
+            ((2, 3), (2,)),
+            {},
+            r"layer_norm: scale must have shape \(c,\) = \(3,\), got \(2,\)",
+        ),
+        (
+            ops.layer_norm,
+            ((2, 3), (3,), (4,)),
+            {},
+            r"layer_norm: bias must have shape \(c,\) = \(3,\), got \(4,\)",
+        ),
         (ops.layer_norm, ((2, 3),), {"eps": -1.0}, r"layer_norm: eps must be >= 0.0, got -1.0"),
         (ops.layer_norm, ((),), {}, r"layer_norm: x must have at least 1 axis, got shape \(\)"),
-        (ops.rms_norm, ((2, 3), (2, 3)), {}, r"rms_norm: scale must have shape \(c,\) = \(3,\), got \(2, 3\)"),
+        (
+            ops.rms_norm,
+            ((2, 3), (2, 3)),
+            {},
+            r"rms_norm: scale must have shape \(c,\) = \(3,\), got \(2, 3\)",
+        ),
         (ops.rms_norm, ((2, 3),), {"eps": -1e-9}, r"rms_norm: eps must be >= 0.0, got -1e-09"),
     ],
 )

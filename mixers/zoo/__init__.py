@@ -1,5 +1,5 @@
 """The published mixers, one page per family, composed of ops only."""
 
-from mixers.zoo.mlp import Pool
+from mixers.zoo.mlp import MlpMixer, Pool
 
-__all__ = ["Pool"]
+__all__ = ["MlpMixer", "Pool"]
