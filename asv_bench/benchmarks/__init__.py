@@ -1,0 +1,1 @@
+"""Speed of every op over the history of the project, run by asv."""
