@@ -1,0 +1,102 @@
+"""Discrete cosine transforms."""
+
+import numpy
+import pytest
+import scipy.fft
+from harness import Case, OpSuite
+
+import mixers
+from mixers import ops
+
+# lengths on both sides of 64, where the backends change from tables to fast transforms
+TRANSFORMS = [
+    Case("sequence", {"x": (2, 13, 6)}),
+    Case("image", {"x": (2, 6, 8, 5)}),
+    Case("one-token", {"x": (3, 1, 8)}),
+    Case("two-tokens", {"x": (1, 2, 33)}),
+    Case("three-tokens", {"x": (1, 3, 1)}),
+    Case("odd-image", {"x": (3, 7, 31, 8)}),
+    Case("one-row", {"x": (1, 1, 33, 3)}),
+    Case("rows-only", {"x": (2, 5, 6, 3)}, {"axes": (1,)}),
+    Case("columns-only", {"x": (2, 5, 6, 3)}, {"axes": (-2,)}),
+    Case("axes-reversed", {"x": (2, 5, 6, 3)}, {"axes": (2, 1)}),
+    Case("32x14", {"x": (1, 32, 14, 33)}),
+    Case("63-tokens", {"x": (1, 63, 8)}),
+    Case("64-tokens", {"x": (1, 64, 3)}),
+    Case("65-tokens", {"x": (1, 65, 3)}),
+    Case("large-and-small-axis", {"x": (1, 127, 5, 8)}),
+    Case("small-and-large-axis", {"x": (2, 3, 129, 8)}),
+    Case("large-axis-only", {"x": (2, 3, 65, 5)}, {"axes": (2,)}, differences=False),
+    Case("wide", {"x": (1, 9, 7, 100)}),
+    Case("long", {"x": (1, 1025, 3)}, emulated=False, differences=False),
+    Case("no-tokens", {"x": (2, 0, 3)}),
+    Case("no-columns", {"x": (2, 4, 0, 3)}),
+    Case("empty-batch", {"x": (0, 4, 4, 3)}),
+    Case("no-channels", {"x": (2, 4, 0)}),
+]
+
+
+class TestDct(OpSuite):
+    op = ops.dct
+    cases = TRANSFORMS
+
+
+class TestIdct(OpSuite):
+    op = ops.idct
+    cases = TRANSFORMS
+
+
+@pytest.mark.parametrize("shape", [(2, 13, 3), (2, 6, 9, 3), (1, 1000, 1)])
+def test_reference_is_the_textbook_transform(shape):
+    x = numpy.random.default_rng(0).standard_normal(shape)
+    axes = tuple(range(1, x.ndim - 1))
+    with mixers.use_backend("reference"):
+        numpy.testing.assert_allclose(
+            ops.dct(x), scipy.fft.dctn(x, type=2, norm="ortho", axes=axes), atol=1e-12
+        )
+        numpy.testing.assert_allclose(
+            ops.idct(x), scipy.fft.idctn(x, type=2, norm="ortho", axes=axes), atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("grid", [(33,), (14, 14), (200, 3)])
+def test_round_trip_and_energy(backend, grid):
+    """The transform is orthogonal: it is undone by its inverse and keeps the norm."""
+    x = numpy.random.default_rng(1).standard_normal((2, *grid, 5))
+    with mixers.use_backend(backend):
+        F = ops.dct(x)
+        numpy.testing.assert_allclose(ops.idct(F), x, atol=1e-13)
+    assert abs(numpy.linalg.norm(F) / numpy.linalg.norm(x) - 1) < 1e-13
+
+
+@pytest.mark.parametrize("n", [16, 65, 500])
+def test_nan_stays_in_its_line(n):
+    x = numpy.zeros((1, n, 20), numpy.float32)
+    x[0, n // 2, 17] = numpy.nan
+    F = ops.dct(x)
+    assert numpy.isnan(F[0, :, 17]).all()
+    assert not numpy.isnan(numpy.delete(F, 17, axis=2)).any()
+
+
+@pytest.mark.parametrize("op", [ops.dct, ops.idct], ids=["dct", "idct"])
+@pytest.mark.parametrize(
+    ("shape", "axes", "message"),
+    [
+        ((2, 3), None, r"x must have 3 or 4 axes, got shape \(2, 3\)"),
+        ((2, 3, 4), (0,), r"axes must be token axes of x with shape \(2, 3, 4\), got \(0,\)"),
+        ((2, 3, 4), (-1,), r"axes must be token axes of x with shape \(2, 3, 4\), got \(-1,\)"),
+        ((2, 3, 4), (5,), r"axes must be token axes of x with shape \(2, 3, 4\), got \(5,\)"),
+        ((2, 3, 4, 5), (1, -3), r"axes must differ, got \(1, -3\)"),
+        ((2, 3, 4, 5), (), r"axes must be a tuple of one or two token axes, got \(\)"),
+        ((2, 3, 4, 5), 1, "axes must be a tuple of one or two token axes, got 1"),
+    ],
+)
+def test_errors(op, shape, axes, message):
+    with pytest.raises(ValueError, match=f"{op.name}: {message}"):
+        op(numpy.zeros(shape), axes=axes)
+
+
+def test_axis_type():
+    with pytest.raises(TypeError, match=r"dct: axes must be an integer, got 1\.0"):
+        ops.dct(numpy.zeros((2, 3, 4)), axes=(1.0,))
