@@ -79,7 +79,7 @@ def _scan(tokens, extra, small, bench):
 
 
 OPS = {
-    **{name: _elementwise("x") for name in "gelu gelu_tanh silu relu sigmoid tanh softplus sin exp".split()},
+    **{name: _elementwise("x") for name in "gelu gelu_tanh silu relu sigmoid tanh softplus sin exp absolute".split()},
     **{name: _elementwise("a", "b") for name in ("add", "sub", "mul")},
     "div": OpSample(
         {"a": "b l c", "b": ("b l c", decays)}, {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 1024, "c": 256}
@@ -101,6 +101,14 @@ OPS = {
     ),
     "rms_norm": OpSample(
         {"x": "b l c", "scale": "c"}, {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 1024, "c": 256}
+    ),
+    "batch_norm": OpSample(
+        {"x": "b l c", "scale": "c", "bias": "c", "mean": "c", "var": ("c", decays)},
+        {"b": 2, "l": 7, "c": 5},
+        {"b": 16, "l": 3136, "c": 64},
+    ),
+    "group_norm": OpSample(
+        {"x": "b l c", "scale": "c", "bias": "c"}, {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 3136, "c": 64}
     ),
     "avg_pool": OpSample(
         {"x": "b h w c"},

@@ -6,6 +6,7 @@ mixers.cpu and the CUDA launchers in mixers.gpu.
 
 from mixers.ops.conv import causal_conv1d, causal_conv1d_update, depthwise_conv2d
 from mixers.ops.elementwise import (
+    absolute,
     add,
     div,
     exp,
@@ -27,11 +28,14 @@ from mixers.ops.norm import layer_norm, rms_norm
 from mixers.ops.pooling import avg_pool
 from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
 from mixers.ops.spectral import dct, idct
+from mixers.ops.token_norm import batch_norm, group_norm
 
 __all__ = [
+    "absolute",
     "add",
     "avg_pool",
     "axis_linear",
+    "batch_norm",
     "causal_conv1d",
     "causal_conv1d_update",
     "dct",
@@ -40,6 +44,7 @@ __all__ = [
     "exp",
     "gelu",
     "gelu_tanh",
+    "group_norm",
     "idct",
     "kan_attention",
     "layer_norm",

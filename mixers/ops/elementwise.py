@@ -96,6 +96,11 @@ def exp(x):
     """Exponential. Shapes, dtypes and cost as :data:`gelu`."""
 
 
+@op(inputs="x")
+def absolute(x):
+    """Absolute value; the derivative at 0 is 0. Shapes, dtypes and cost as :data:`gelu`."""
+
+
 def _broadcast(function, a, b):
     try:
         numpy.broadcast_shapes(a.shape, b.shape)
