@@ -13,7 +13,11 @@ lines on plain arrays (inference) and on values (training). Compose your own in 
 (2, 3)
 """
 
-from mixers.backend import array_module
+import importlib
+
+import numpy
+
+from mixers.backend import array_backend, array_module
 
 
 class Value:
@@ -70,6 +74,12 @@ class Value:
             return (dx,)
 
         return self.tape.record(self.array[index], (self,), pull)
+
+    def astype(self, dtype, copy=False):
+        own = self.dtype
+        if own == dtype:
+            return self
+        return self.tape.record(self.array.astype(dtype), (self,), lambda d: (d.astype(own),))
 
     def reshape(self, *shape):
         own = self.shape
@@ -210,6 +220,15 @@ def split(x, sizes, axis=-1):
         return (array_module(ds[0]).concatenate(ds, axis=axis),)
 
     return x.tape.record(parts, (x,), pull)
+
+
+def constant(values, like):
+    """A table of numbers as an array of the type (NumPy, CuPy) and dtype of `like`, an array or value."""
+    array = _array(like)
+    table = numpy.asarray(values).astype(array.dtype)
+    if array_backend(array) != "gpu":
+        return table
+    return importlib.import_module("mixers.gpu.device").device_of(array).to_device(table)
 
 
 def stop_gradient(x):

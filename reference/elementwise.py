@@ -103,6 +103,16 @@ def exp_backward(dout, saved):
     return (dout * numpy.exp(saved.x),)
 
 
+def absolute_forward(x, save=True):
+    """y = |x|."""
+    return numpy.abs(x), ()
+
+
+def absolute_backward(dout, saved):
+    """dy/dx = sign(x), 0 at 0."""
+    return (dout * numpy.sign(saved.x),)
+
+
 def add_forward(a, b, save=True):
     """y = a + b."""
     return a + b, ()

@@ -34,6 +34,7 @@ EXPRESSIONS = {
     "split": lambda a, b: graph.split(a, [1, 3])[1] * graph.split(b, [3, 1])[0],
     "split-part-unused": lambda a, b: graph.split(a, [1, 2], axis=1)[0] * b[:, :1],
     "ops": lambda a, b: ops.layer_norm(ops.silu(a), eps=0.1) * ops.gelu(b),
+    "constant": lambda a, b: (a * b).astype(a.dtype) * graph.constant([1, 2, 3, 4], like=a),
 }
 
 
@@ -112,3 +113,13 @@ def test_saved_values_are_freed_as_the_sweep_passes():
 def test_split_checks_sizes():
     with pytest.raises(ValueError, match=r"split: sizes must add up to 4, got \[1, 2\]"):
         graph.split(numpy.zeros((2, 4)), [1, 2])
+
+
+def test_casts_return_gradients_in_the_own_dtype():
+    tape = graph.Tape()
+    x = tape.value(numpy.ones((2, 3), numpy.float32))
+    wide = x.astype(numpy.float64)
+    with mixers.use_backend("reference"):
+        [dx] = tape.backward([(wide * wide, numpy.ones((2, 3)))], [x])
+    assert (wide.dtype, dx.dtype) == (numpy.float64, numpy.float32)
+    assert x.astype(numpy.float32) is x
