@@ -79,7 +79,10 @@ def _scan(tokens, extra, small, bench):
 
 
 OPS = {
-    **{name: _elementwise("x") for name in "gelu gelu_tanh silu relu sigmoid tanh softplus sin exp absolute".split()},
+    **{
+        name: _elementwise("x")
+        for name in "gelu gelu_tanh silu relu sigmoid tanh softplus sin exp absolute".split()
+    },
     **{name: _elementwise("a", "b") for name in ("add", "sub", "mul")},
     "div": OpSample(
         {"a": "b l c", "b": ("b l c", decays)}, {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 1024, "c": 256}
@@ -180,7 +183,7 @@ _INPUTS = {
 # further options of the constructors, where the defaults do not suit the shapes above
 MIXERS = {
     "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}},
-    "fourier_karat": {"small": {"num_heads": 2, "rank": 4}, "bench": {"num_heads": 6, "rank": 12}},
+    "fourier_karat": {"small": {"num_heads": 2, "rank": 4}, "bench": {"num_heads": 4, "rank": 12}},
 }
 
 
