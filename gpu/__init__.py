@@ -1,0 +1,1 @@
+"""The gpu backend: CUDA kernels and their launchers, one file per family of ops."""

@@ -1,0 +1,17 @@
+"""Every unary op, over full 16-byte accesses and a tail, aligned and not."""
+
+from harness import Case
+
+from mixers import ops
+
+from . import kernel_case, op_case
+
+for _name in "gelu gelu_tanh silu relu sigmoid tanh softplus sin exp".split():
+    op_case("elementwise.cu", getattr(ops, _name), Case("tail", {"x": (2, 3, 47)}))
+
+
+@kernel_case("elementwise.cu")
+def unaligned(device, dtype):
+    x = device.to_device(Case("unaligned", {"x": (100,)}).draw(dtype)["x"])[1:]
+    y, saved = ops.silu.forward(x)
+    return y, ops.silu.backward(x, saved)
