@@ -272,10 +272,10 @@ def test_source_stamp_covers_what_is_imported(tmp_path, monkeypatch):
     cache._read.cache_clear()
 
 
-def test_usage_counts_the_kept_kernels(tmp_path, monkeypatch):
+def test_describe_counts_the_kept_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("MIXERS_CACHE_DIR", str(tmp_path))
-    directory, files, size = cache.usage()
+    directory, files, size = cache.describe()
     assert directory.startswith(str(tmp_path)) and (files, size) == (0, 0)
     with open(os.path.join(directory, "kernel.nbc"), "wb") as file:
         file.write(b"12345")
-    assert cache.usage() == (directory, 1, 5)
+    assert cache.describe() == (directory, 1, 5)

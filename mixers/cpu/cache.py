@@ -137,7 +137,7 @@ def enable(dispatcher):
         return
 
 
-class Usage(NamedTuple):
+class Kept(NamedTuple):
     """Where the compiled kernels of this package are kept, and how much there is."""
 
     directory: str | None
@@ -145,15 +145,15 @@ class Usage(NamedTuple):
     bytes: int
 
 
-def usage():
+def describe():
     """Return the directory of the kernel cache (None if nowhere is writable), its files and bytes.
 
-    >>> usage().files >= 0
+    >>> describe().files >= 0
     True
     """
     try:
         directory = _Results(source_stamp).locator.get_cache_path()
     except RuntimeError:
-        return Usage(None, 0, 0)
+        return Kept(None, 0, 0)
     sizes = [entry.stat().st_size for entry in os.scandir(directory) if entry.name.endswith(".nbc")]
-    return Usage(directory, len(sizes), sum(sizes))
+    return Kept(directory, len(sizes), sum(sizes))

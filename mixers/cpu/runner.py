@@ -56,7 +56,18 @@ def kernel(function):
 
 
 def helper(function):
-    """Compile a function that kernels call; it is part of their compiled code."""
+    """Compile a function that becomes part of the kernels that call it, at the place of the call.
+
+    Its arguments and results may be vectors (:mod:`mixers.cpu.simd`).
+    """
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
+
+
+def routine(function):
+    """Compile a function for kernels that is too large to be repeated wherever it is called.
+
+    Its arguments should be arrays and numbers: vectors would travel through memory.
+    """
     return numba.njit(**_OPTIONS)(function)
 
 

@@ -46,6 +46,7 @@ from mixers.cpu.vector_type import (
 __all__ = [
     "BITS",
     "REGISTERS",
+    "any_lane",
     "bits",
     "clamp",
     "floor",
@@ -456,6 +457,19 @@ def sum_lanes(typing, vector):
 def max_lanes(typing, vector):
     """The largest of all lanes; NaN if one is NaN."""
     return vector.element(vector), _halving(lambda builder, low, high: _ordered(builder, ">", low, high))
+
+
+@intrinsic
+def any_lane(typing, mask):
+    """Whether the mask is set in any lane."""
+    if not isinstance(mask, Vector) or mask.element != types.boolean:
+        return None
+
+    def generate(context, builder, signature, args):
+        whole = ir.IntType(mask.count)
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], whole), whole(0))
+
+    return types.boolean(mask), generate
 
 
 def _conversion(instruction, elements, vector):
