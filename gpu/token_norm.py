@@ -66,7 +66,9 @@ def group_norm_backward(dout, saved):
         factor, weighed = rstd * saved.scale, (sums * saved.scale, dots * saved.scale)
     count = max(grid.rows * (grid.c // saved.groups), 1)
     shift, slope = (
-        rstd * _spread(s.reshape(grid.items, saved.groups, -1).sum(axis=2) / count, grid.c) for s in weighed
+        rstd
+        * _spread(s.reshape(grid.items, saved.groups, grid.c // saved.groups).sum(axis=2) / count, grid.c)
+        for s in weighed
     )
     dx = _pulled(x, dout, grid, mean, factor, shift, rstd * slope)
     dscale = None if saved.scale is None else dots.sum(axis=0).astype(grid.wide)
@@ -81,17 +83,16 @@ class _Grid:
         self.wide = numpy.float64 if x.dtype == numpy.float64 else numpy.float32
         self.items, self.c = items, x.shape[-1]
         self.rows = math.prod(x.shape[:-1]) // items if items else 0
-        # the second axis of a grid holds at most 65535 blocks
-        self.size = max(_BLOCK_ROWS, -(-self.rows // 65535))
+        self.size = _BLOCK_ROWS
         self.blocks = -(-self.rows // self.size)
 
     def launch(self, name, *arrays):
         """Run a kernel of token_norm.cu over all blocks."""
         if self.items and self.rows and self.c:
             kernel = Kernel(name, "token_norm.cu", T=c_type(self.dtype))
-            sizes = (numpy.int32(self.rows), numpy.int32(self.c), numpy.int32(self.size))
+            sizes = map(numpy.int32, (self.rows, self.c, self.size, self.blocks))
             contiguous = [self.device.contiguous(a) for a in arrays]
-            grid = (-(-self.c // _LANES), self.blocks, self.items)
+            grid = (self.items * self.blocks, -(-self.c // _LANES))
             self.device.launch(kernel, grid, (_LANES, _STRIPES), (*contiguous, *sizes))
 
     def tables(self):

@@ -1,4 +1,4 @@
-// Norms with statistics over tokens. x is (items, rows, c); blockIdx = (channels / 32, block of rows, item).
+// Norms with statistics over tokens. x is (items, rows, c); blockIdx = (item and block of rows, channels / 32).
 // A block of 32 x 8 threads takes 32 channels: thread (i, k) walks the rows k, k + 8, ... of channel i.
 #include "common.cuh"
 
@@ -11,15 +11,16 @@ struct place_t {
   bool valid;
 };
 
-__device__ __forceinline__ place_t place(int rows, int c, int size) {
+__device__ __forceinline__ place_t place(int rows, int c, int size, int blocks) {
   place_t p;
-  p.channel = blockIdx.x * LANES + threadIdx.x;
+  int item = blockIdx.x / blocks;
+  p.channel = blockIdx.y * LANES + threadIdx.x;
   p.valid = p.channel < c;
-  p.first = blockIdx.y * size;
+  p.first = blockIdx.x % blocks * size;
   p.last = min(rows, p.first + size);
-  p.start = (index_t)blockIdx.z * rows * c + p.channel;
-  p.per_channel = (index_t)blockIdx.z * c + p.channel;
-  p.per_block = ((index_t)blockIdx.z * gridDim.y + blockIdx.y) * c + p.channel;
+  p.start = (index_t)item * rows * c + p.channel;
+  p.per_channel = (index_t)item * c + p.channel;
+  p.per_block = (index_t)blockIdx.x * c + p.channel;
   return p;
 }
 
@@ -35,31 +36,35 @@ __device__ __forceinline__ acc_t stripe_sum(acc_t value, acc_t (*scratch)[LANES]
 
 // mean and sum of centred squares of each block of rows
 extern "C" __global__ void __launch_bounds__(256)
-    moments(const T* __restrict__ x, acc_t* __restrict__ means, acc_t* __restrict__ squares, int rows, int c, int size) {
+    moments(const T* __restrict__ x, acc_t* __restrict__ means, acc_t* __restrict__ squares, int rows, int c, int size,
+            int blocks) {
   __shared__ acc_t scratch[STRIPES][LANES];
-  place_t p = place(rows, c, size);
+  place_t p = place(rows, c, size, blocks);
   acc_t total = 0;
   if (p.valid)
     for (int r = p.first + threadIdx.y; r < p.last; r += STRIPES) total += ld(x[p.start + (index_t)r * c]);
   acc_t mean = stripe_sum(total, scratch) / (acc_t)(p.last - p.first);
-  acc_t square = 0;
+  acc_t square = 0, rest = 0;
   if (p.valid)
     for (int r = p.first + threadIdx.y; r < p.last; r += STRIPES) {
       acc_t centred = ld(x[p.start + (index_t)r * c]) - mean;
       square += centred * centred;
+      rest += centred;
     }
   square = stripe_sum(square, scratch);
+  rest = stripe_sum(rest, scratch);
   if (p.valid && threadIdx.y == 0) {
-    means[p.per_block] = mean;
-    squares[p.per_block] = square;
+    // a large common offset costs the first mean digits; what it left over corrects both
+    means[p.per_block] = mean + rest / (acc_t)(p.last - p.first);
+    squares[p.per_block] = square - rest * rest / (acc_t)(p.last - p.first);
   }
 }
 
 // y = (x - centre) factor + bias
 extern "C" __global__ void __launch_bounds__(256)
     normalise(const T* __restrict__ x, T* __restrict__ y, const acc_t* __restrict__ centre,
-              const acc_t* __restrict__ factor, const acc_t* __restrict__ bias, int rows, int c, int size) {
-  place_t p = place(rows, c, size);
+              const acc_t* __restrict__ factor, const acc_t* __restrict__ bias, int rows, int c, int size, int blocks) {
+  place_t p = place(rows, c, size, blocks);
   if (!p.valid) return;
   acc_t m = centre[p.per_channel], f = factor[p.per_channel], b = bias[p.channel];
   for (int r = p.first + threadIdx.y; r < p.last; r += STRIPES) {
@@ -72,9 +77,9 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void __launch_bounds__(256)
     products(const T* __restrict__ x, const T* __restrict__ dy, const acc_t* __restrict__ centre,
              const acc_t* __restrict__ rstd, acc_t* __restrict__ sums, acc_t* __restrict__ dots, int rows, int c,
-             int size) {
+             int size, int blocks) {
   __shared__ acc_t scratch[STRIPES][LANES];
-  place_t p = place(rows, c, size);
+  place_t p = place(rows, c, size, blocks);
   acc_t total = 0, dot = 0;
   if (p.valid) {
     acc_t m = centre[p.per_channel], scale = rstd[p.per_channel];
@@ -97,8 +102,8 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void __launch_bounds__(256)
     pull(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dx, const acc_t* __restrict__ centre,
          const acc_t* __restrict__ factor, const acc_t* __restrict__ shift, const acc_t* __restrict__ slope, int rows,
-         int c, int size) {
-  place_t p = place(rows, c, size);
+         int c, int size, int blocks) {
+  place_t p = place(rows, c, size, blocks);
   if (!p.valid) return;
   acc_t m = centre[p.per_channel], f = factor[p.per_channel], s = shift[p.per_channel], k = slope[p.per_channel];
   for (int r = p.first + threadIdx.y; r < p.last; r += STRIPES) {
