@@ -186,7 +186,7 @@ def test_selective_scan_closed_form():
     # (b, t, s, c, n): the decay from token s to token t, the strictly upper part cut off
     decay = numpy.exp((total[:, :, None] - total[:, None])[..., None] * x["A"])
     decay *= numpy.tril(numpy.ones((l, l)))[:, :, None, None]
-    B, C = (numpy.repeat(x[n], c // 2, axis=2) for n in "BC")
+    B, C = (numpy.repeat(x[n], 2, axis=2) for n in "BC")
     matrix = numpy.einsum("btcn,btscn,bscn,bsc->btsc", C, decay, B, x["delta"])
     want = numpy.einsum("btsc,bsc->btc", matrix, x["u"]) + x["D"] * x["u"]
     with mixers.use_backend("reference"):
