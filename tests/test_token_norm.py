@@ -129,3 +129,20 @@ def test_large_common_offset():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call(numpy.ones((2, 5, 3)), numpy.ones(3))
+
+
+def test_running_statistics_of_a_mixers_batch_norm():
+    """Nine tenths of the old value and a tenth of the batch's, with the unbiased variance; no gradient."""
+    from mixers.mixer import Params
+    from mixers.zoo import blocks
+
+    x = numpy.random.default_rng(0).standard_normal((4, 5, 3))
+    specs = blocks.batch_norm_parameters("bn", 3)
+    p = Params({n: s.init(None, s.shape) for n, s in specs.items()})
+    p.training, p.updates = True, {}
+    with mixers.use_backend("reference"):
+        y = blocks.batch_norm(p, "bn", x)
+    numpy.testing.assert_allclose(y.mean((0, 1)), 0.0, atol=1e-15)
+    numpy.testing.assert_allclose(p.updates["bn_mean"], 0.1 * x.mean((0, 1)))
+    numpy.testing.assert_allclose(p.updates["bn_var"], 0.9 + 0.1 * x.var((0, 1), ddof=1))
+    assert [n for n, s in specs.items() if not s.trainable] == ["bn_mean", "bn_var"]
