@@ -6,6 +6,7 @@ Every message names the function, the argument, what was expected and what came.
 import numpy
 
 FLOAT_NAMES = ("float16", "bfloat16", "float32", "float64")
+_float_dtypes = set()
 
 
 def shape(function, name, array, **sizes):
@@ -35,7 +36,12 @@ def rank(function, name, array, ranks):
 
 def floating(function, name, array):
     """Check that `array` holds one of the float types."""
-    if array.dtype.name not in FLOAT_NAMES:
+    if array.dtype in _float_dtypes:
+        return
+    if array.dtype.name in FLOAT_NAMES:
+        # looking up a name takes microseconds, and every op does this for every array
+        _float_dtypes.add(array.dtype)
+    else:
         raise TypeError(
             f"{function}: {name} must be {', '.join(FLOAT_NAMES[:-1])} or float64, got {array.dtype}"
         )
@@ -87,11 +93,11 @@ def divides(function, name, value, what, total):
         raise ValueError(f"{function}: {name} must divide {what} = {total}, got {value}")
 
 
-def grid(function, sizes, ranks=(1, 2)):
+def grid(function, sizes, ranks=(1, 2), name="grid"):
     """Check the token grid that a mixer is made for and return it as a tuple of int."""
     wanted = " or ".join({1: "(l,)", 2: "(h, w)"}[r] for r in ranks)
     if isinstance(sizes, str) or not hasattr(sizes, "__len__"):
-        raise TypeError(f"{function}: grid must be {wanted}, got {sizes!r}")
+        raise TypeError(f"{function}: {name} must be {wanted}, got {sizes!r}")
     if len(sizes) not in ranks:
-        raise ValueError(f"{function}: grid must be {wanted}, got {tuple(sizes)}")
-    return tuple(integer(function, "grid size", n, minimum=1) for n in sizes)
+        raise ValueError(f"{function}: {name} must be {wanted}, got {tuple(sizes)}")
+    return tuple(integer(function, f"{name} size", n, minimum=1) for n in sizes)
