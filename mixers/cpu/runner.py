@@ -29,6 +29,7 @@ from llvmlite import ir
 from numba import types
 from numba._dispatcher import compute_fingerprint
 from numba.core import cgutils
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 from mixers.cpu import cache
@@ -42,14 +43,16 @@ _NEXT, _FINISHED, _TASKS, _COUNTER_SIZE = 0, 8, 16, 24
 # pauses of the caller before it sleeps until the last worker is done: about 50 microseconds
 _SPINS = 1500
 
-_OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
+# of everything that is compiled: fused multiply-adds are welcome, NaN and Inf are respected
+OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
+INLINED = {**OPTIONS, "forceinline": True}
 
 kernels = []
 
 
 def kernel(function):
     """Compile a function for :func:`run`: releases the GIL, kept on disk, NaN and Inf respected."""
-    compiled = numba.njit(nogil=True, **_OPTIONS)(function)
+    compiled = numba.njit(nogil=True, **OPTIONS)(function)
     cache.enable(compiled)
     kernels.append(compiled)
     return compiled
@@ -58,9 +61,11 @@ def kernel(function):
 def helper(function):
     """Compile a function that becomes part of the kernels that call it, at the place of the call.
 
-    Its arguments and results may be vectors (:mod:`mixers.cpu.simd`).
+    Its arguments and results may be vectors (:mod:`mixers.cpu.simd`). It allocates and returns no arrays.
     """
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    # without reference counts: the arrays are the kernel's, and where the helper branches counting them
+    # would cost more than the work
+    return numba.njit(forceinline=True, _nrt=False, **OPTIONS)(function)
 
 
 def routine(function):
@@ -68,7 +73,7 @@ def routine(function):
 
     Its arguments should be arrays and numbers: vectors would travel through memory.
     """
-    return numba.njit(**_OPTIONS)(function)
+    return numba.njit(**OPTIONS)(function)
 
 
 _Pointer = types.CPointer(types.int64)
@@ -135,6 +140,23 @@ def tasks(counter):
 
 
 @kernel
+def _turn(counter, previous):
+    pointer = _address(counter)
+    if previous >= 0:
+        _add(pointer, _FINISHED)
+    task = _add(pointer, _NEXT)
+    return task if task < counter[_TASKS] else -1
+
+
+def python_tasks(counter):
+    """What :func:`tasks` is to kernels, for Python functions that are run like them."""
+    task = _turn(counter, -1)
+    while task >= 0:
+        yield task
+        task = _turn(counter, task)
+
+
+@kernel
 def _all_finished(counter, spins):
     """Wait for a moment until all tasks are finished; say whether they are."""
     pointer = _address(counter)
@@ -157,7 +179,9 @@ def run(kernel, count, *args, work=None):
     Parameters
     ----------
     kernel : function
-        Made by :func:`kernel`; called as ``kernel(*args, counter)`` on several threads at once.
+        Made by :func:`kernel`; called as ``kernel(*args, counter)`` on several threads at once. A Python
+        function that loops over ``python_tasks(counter)`` will do as well, if its tasks release the GIL, as
+        NumPy does.
     count : int
         Number of tasks, best 16 to 200. Nothing happens at 0.
     args
@@ -201,6 +225,11 @@ _compiled = set()
 
 def _compile(kernel, args):
     # never in a worker: it could deadlock between Numba's compiler lock and the import lock
+    if not isinstance(kernel, Dispatcher):
+        # its python_tasks needs this
+        _turn(_counter(0), -1)
+        _all_finished(_counter(0), 0)
+        return
     key = kernel, compute_fingerprint(args)
     if key not in _compiled:
         kernel(*args[:-1], _counter(0))
