@@ -13,7 +13,8 @@ def register(name, *, paper, year, arxiv, ranks, causal, cost, recurrent=False, 
     """Class decorator: enter a mixer under its name, with what the tables say of it."""
 
     def enter(cls):
-        family = cls.__module__.rpartition(".")[2]
+        # a zoo family is a module, or a package of modules
+        family = cls.__module__.removeprefix("mixers.zoo.").partition(".")[0]
         cls.metadata = Metadata(
             name, family, paper, year, arxiv, tuple(ranks), causal, recurrent, grid_tied, cost
         )

@@ -42,6 +42,11 @@ def coefficients(rng, shape):
     return 0.1 * rng.standard_normal(shape)
 
 
+def displacements(rng, shape):
+    """Shifts of channels, -2 to 2."""
+    return numpy.arange(shape[0]) % 5 - 2
+
+
 class OpSample(NamedTuple):
     """How to draw the arguments of an op.
 
@@ -133,6 +138,16 @@ OPS = {
         {"x": "b c", "state": "b s c", "w": "k c", "b": "c"},
         {"b": 2, "c": 5, "s": 3, "k": 4},
         {"b": 64, "c": 2048, "s": 3, "k": 4},
+    ),
+    "channel_shift": OpSample(
+        {"x": "b h w c", "shifts": ("c", displacements)},
+        {"b": 2, "h": 5, "w": 6, "c": 7},
+        {"b": 16, "h": 56, "w": 56, "c": 64},
+    ),
+    "shift_linear": OpSample(
+        {"x": "b h w c", "w": ("c d", coefficients), "b": "d", "shifts": ("c", displacements)},
+        {"b": 2, "h": 5, "w": 6, "c": 7, "d": 3},
+        {"b": 16, "h": 56, "w": 56, "c": 64, "d": 64},
     ),
     "dct": OpSample({"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}),
     "idct": OpSample(
@@ -227,7 +242,8 @@ def op_sample(name, size="small", seed=0, dtype="float32", **sizes):
     for argument, spec in sample.arrays.items():
         letters, law = (spec, normal) if isinstance(spec, str) else spec
         shape = tuple({**known, **sizes}[letter] for letter in letters.split())
-        arrays[argument] = law(rng, shape).astype(as_dtype(dtype))
+        drawn = law(rng, shape)
+        arrays[argument] = drawn if drawn.dtype.kind == "i" else drawn.astype(as_dtype(dtype))
     return {**arrays, **sample.options}
 
 
@@ -266,10 +282,8 @@ def mixer_sample(name, size="small", seed=0, dtype="float32", shape=None, **conf
     """
     cls = registry.mixer_class(name)
     shape = tuple(shape or _INPUTS[_known_size("mixer_sample", size)][max(cls.metadata.ranks)])
-    fields = {field.name for field in dataclasses.fields(cls)}
-    given = {"dim": shape[-1], "grid": shape[1:-1], **MIXERS.get(name, {}).get(size, {}), **config}
-    surplus = {"dim", "grid"} - fields - set(config)
-    mixer = cls(**{n: v for n, v in given.items() if n not in surplus})
+    fit = fitting(cls, shape[-1], shape[1:-1])
+    mixer = cls(**{**fit, **MIXERS.get(name, {}).get(size, {}), **config})
     rng = numpy.random.default_rng(seed)
     specs = mixer.parameters()
     params = {
@@ -278,6 +292,12 @@ def mixer_sample(name, size="small", seed=0, dtype="float32", shape=None, **conf
     }
     count = sum(default is inspect.Parameter.empty for default in input_names(cls).values())
     return mixer, params, tuple(rng.standard_normal(shape).astype(as_dtype(dtype)) for _ in range(count))
+
+
+def fitting(cls, dim, grid):
+    """The options `dim` and `grid` for the constructor of a mixer, as far as it has them."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    return {n: v for n, v in {"dim": dim, "grid": tuple(grid)}.items() if n in fields}
 
 
 def cotangent(out, seed=1):

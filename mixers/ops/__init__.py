@@ -27,6 +27,7 @@ from mixers.ops.long_conv import long_conv1d
 from mixers.ops.norm import layer_norm, rms_norm
 from mixers.ops.pooling import avg_pool
 from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
+from mixers.ops.shift import channel_shift, shift_linear
 from mixers.ops.spectral import dct, idct
 from mixers.ops.token_norm import batch_norm, group_norm
 
@@ -38,6 +39,7 @@ __all__ = [
     "batch_norm",
     "causal_conv1d",
     "causal_conv1d_update",
+    "channel_shift",
     "dct",
     "depthwise_conv2d",
     "div",
@@ -56,6 +58,7 @@ __all__ = [
     "rms_norm",
     "selective_scan",
     "selective_state_update",
+    "shift_linear",
     "sigmoid",
     "silu",
     "sin",

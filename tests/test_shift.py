@@ -1,0 +1,95 @@
+"""Shifts of channel groups, alone and before a product."""
+
+import numpy
+import pytest
+from harness import Case, OpSuite
+
+import mixers
+from mixers import ops
+
+
+def groups(*shifts):
+    """One shift per channel."""
+    return numpy.array(shifts)
+
+
+CYCLE = numpy.arange(33) % 3 - 1
+SHIFTS = [
+    ("sequence", (2, 9, 3), groups(1, 0, -1), 1),
+    ("rows", (2, 5, 4, 33), CYCLE, 1),
+    ("columns", (1, 4, 5, 33), CYCLE, 2),
+    ("from-the-end", (2, 3, 4, 5), groups(2, 2, 0, -2, -2), -2),
+    ("beyond-the-grid", (2, 3, 2, 4), groups(3, -4, 7, 0), 1),
+    ("one-position", (2, 1, 3, 3), groups(1, 0, -1), 1),
+    ("one-channel", (1, 31, 1), groups(-5), 1),
+    ("wide", (1, 2, 3, 65), numpy.arange(65) // 13 - 2, 2),
+    ("no-tokens", (2, 0, 3), groups(1, 0, -1), 1),
+    ("empty-batch", (0, 4, 3), groups(1, 0, -1), 1),
+]
+
+
+class TestChannelShift(OpSuite):
+    op = ops.channel_shift
+    cases = [
+        Case(f"{mode}-{name}", {"x": shape}, {"shifts": shifts, "axis": axis, "mode": mode})
+        for mode in ("zero", "clamp", "wrap")
+        for name, shape, shifts, axis in SHIFTS
+    ]
+
+
+class TestShiftLinear(OpSuite):
+    op = ops.shift_linear
+    cases = [
+        Case(
+            f"{mode}-{name}",
+            {"x": shape, "w": (shape[-1], 7), "b": (7,) if mode == "zero" else None},
+            {"shifts": shifts, "axis": axis, "mode": mode},
+        )
+        for mode in ("zero", "clamp", "wrap")
+        for name, shape, shifts, axis in SHIFTS[1:6] + SHIFTS[-2:]
+    ]
+
+
+def test_second_form():
+    """wrap is numpy.roll per channel; zero and clamp are slices of a padded array."""
+    x = numpy.random.default_rng(0).standard_normal((2, 6, 5, 4))
+    shifts = groups(2, 0, -1, 7)
+    with mixers.use_backend("reference"):
+        got = {m: ops.channel_shift(x, shifts=shifts, axis=2, mode=m) for m in ("zero", "clamp", "wrap")}
+    for c, s in enumerate(shifts):
+        numpy.testing.assert_array_equal(got["wrap"][..., c], numpy.roll(x[..., c], s, axis=2))
+        for mode, pad in (("zero", "constant"), ("clamp", "edge")):
+            padded = numpy.pad(x[..., c], ((0, 0), (0, 0), (8, 8)), mode=pad)
+            numpy.testing.assert_array_equal(got[mode][..., c], padded[:, :, 8 - s : 13 - s])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"shifts": groups(1)},
+            ValueError,
+            r"channel_shift: shifts must have shape \(c,\) = \(3,\), got \(1,\)",
+        ),
+        (
+            {"shifts": [1, 2, 3]},
+            TypeError,
+            "channel_shift: shifts must be a NumPy array of integers, got list",
+        ),
+        (
+            {"shifts": numpy.ones(3)},
+            TypeError,
+            "channel_shift: shifts must be a NumPy array of integers, got float64",
+        ),
+        ({"shifts": groups(1, 1, 1), "axis": 0}, ValueError, "channel_shift: axis must be a token axis of x"),
+        ({"shifts": groups(1, 1, 1), "axis": 2}, ValueError, "channel_shift: axis must be a token axis of x"),
+        (
+            {"shifts": groups(1, 1, 1), "mode": "mirror"},
+            ValueError,
+            "channel_shift: mode must be one of 'zero', 'clamp', 'wrap', got 'mirror'",
+        ),
+    ],
+)
+def test_errors(options, error, message):
+    with pytest.raises(error, match=message):
+        ops.channel_shift(numpy.zeros((2, 5, 3)), **options)
