@@ -30,7 +30,7 @@ class Kernel:
     name : str
         The ``extern "C"`` function.
     file : str
-        File under gpu/kernels.
+        File of gpu/kernels.
     **defines : str or int
         Macros, put in front of the source: ``T="float"`` is the storage type, sizes follow.
 
@@ -59,14 +59,13 @@ class Kernel:
         defines = "".join(f", {name}={value!r}" for name, value in self.defines)
         return f"Kernel({self.name!r}, {self.file!r}{defines})"
 
-    def source(self, read=None):
+    def source(self):
         """What is compiled: the macros, then the file with its includes resolved (see :func:`source_text`).
 
         Macros are lines of the source, not compiler options: a name such as T or N given as an option
         would reach the compiler's own headers too.
         """
-        macros = "".join(f"#define {name} {value}\n" for name, value in self.defines)
-        return macros + source_text(self.file, read or kernel_text)
+        return "".join(f"#define {name} {value}\n" for name, value in self.defines) + source_text(self.file)
 
 
 def c_type(dtype):
@@ -75,29 +74,26 @@ def c_type(dtype):
 
 
 @functools.cache
-def kernel_text(file):
-    """Text of a file of gpu/kernels."""
-    folder = importlib.resources.files("mixers.gpu") / "kernels"
-    return (folder / file).read_text(encoding="utf-8")
+def source_text(file):
+    """A kernel file with every ``#include "..."`` put in place, once each, so that nobody needs a search path.
+
+    Names are relative to gpu/kernels; an absolute path is taken as it is.
+    """
+    return "".join(_resolved(file, set()))
 
 
-@functools.cache
-def source_text(file, read=kernel_text):
-    """A kernel file with every ``#include "..."`` put in place, once each, so that nobody needs a search path."""
-    return "".join(_resolved(file, read, set()))
-
-
-def _resolved(file, read, seen):
+def _resolved(file, seen):
     seen.add(file)
     yield f'#line 1 "{file}"\n'
-    for number, line in enumerate(read(file).splitlines(keepends=True), start=1):
+    text = (importlib.resources.files("mixers.gpu") / "kernels" / file).read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
         include = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
         if include is None:
             yield line
         elif include[1] in seen:
             yield "\n"
         else:
-            yield from _resolved(include[1], read, seen)
+            yield from _resolved(include[1], seen)
             yield f'\n#line {number + 1} "{file}"\n'
 
 

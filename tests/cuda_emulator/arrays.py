@@ -38,7 +38,8 @@ class DeviceArray(numpy.ndarray):
             )
         flat = [part for a in args for part in (a if isinstance(a, list | tuple) else (a,))]
         _refuse_host(function.__name__, flat)
-        return super().__array_function__(function, types, args, kwargs)
+        result = super().__array_function__(function, types, args, kwargs)
+        return list(map(on_device, result)) if isinstance(result, list) else on_device(result)
 
     def __getitem__(self, key):
         result = super().__getitem__(key)

@@ -83,7 +83,10 @@ class Library:
 
     def __init__(self, source, checked):
         runtime()
-        compile_flags = ["-O1", "-g1", *_LANGUAGE, *_LIBRARY, *(_CHECKED if checked else [])]
+        # every page of a large frame is touched, so that none reaches over the guard page of a stack
+        compile_flags = ["-O1", "-gdwarf-4", "-g1", "-fstack-clash-protection", *_LANGUAGE, *_LIBRARY]
+        if checked:
+            compile_flags += _CHECKED
         shim = RUNTIME / "cuda_cpu.h"
 
         def compile_to(target):

@@ -10,7 +10,7 @@ import numpy
 import scipy.fft
 
 from mixers import backend
-from mixers.gpu.device import Device, kernel_text, register_device
+from mixers.gpu.device import Device, register_device
 
 from . import build
 from .arrays import DeviceArray, on_device
@@ -53,8 +53,8 @@ class EmulatedDevice(Device):
     ----------
     launches : list of Launched
         What was launched, in order.
-    sources : dict
-        Texts of kernel files that are not in gpu/kernels, by name.
+    time_limit : float
+        Seconds of processor time a launch may take; then it is taken for an endless loop.
     skipped_barrier : tuple of (file, line) or None
         A barrier that does nothing.
     sm_count, compute_capability, max_shared : int
@@ -65,12 +65,12 @@ class EmulatedDevice(Device):
     sm_count = 4
     compute_capability = 80
     max_shared = 99 << 10
+    time_limit = 60.0
 
     def __init__(self, schedule="fifo", seed=1, poison=0xFF, checked=False, last_blocks=None, dry=False):
         self.schedule, self.seed, self.poison, self.checked = schedule, seed, poison, checked
         self.last_blocks, self.dry = last_blocks, dry
         self.launches = []
-        self.sources = {}
         self.skipped_barrier = None
         self.recording = False
 
@@ -118,12 +118,6 @@ class EmulatedDevice(Device):
         product = _matrices(left, batch, m, k).astype(wide) @ _matrices(right, batch, k, n).astype(wide)
         out.view(numpy.ndarray).reshape(batch, m, n)[...] = product
 
-    def source(self, kernel):
-        """The text a kernel is compiled from."""
-        if kernel.file not in self.sources:
-            return kernel.source()
-        return kernel.source(lambda file: self.sources.get(file) or kernel_text(file))
-
     def barriers(self):
         """Places (file, line) of the barriers met since ``recording`` was set."""
         places = (_Place * build.runtime().emulator_recorded(None))()
@@ -134,17 +128,11 @@ class EmulatedDevice(Device):
         self.launches.append(Launched(kernel, grid, block, shared))
         if self.dry:
             return
-        library = _library(self.source(kernel), self.checked)
+        library = _library(kernel.source(), self.checked)
         entry = library.entry(kernel.name)
         if block[0] * block[1] * block[2] > entry.max_threads:
             raise EmulatorError(
                 f"{kernel.name}: block {block} exceeds __launch_bounds__({entry.max_threads})"
-            )
-        begin, end = library.static_range
-        if shared + end - begin > self.max_shared:
-            raise EmulatorError(
-                f"{kernel.name}: {shared} bytes of dynamic and {end - begin} of static shared memory "
-                f"exceed the device's {self.max_shared}"
             )
         cells = _cells(kernel.name, args, entry.parameters)
         regions = _regions(args)
@@ -157,15 +145,15 @@ class EmulatedDevice(Device):
             grid=grid,
             block=block,
             dynamic_bytes=shared,
-            static_begin=begin,
-            static_end=end,
+            static_begin=library.static_range[0],
+            static_end=library.static_range[1],
             regions=(_Region * max(1, len(regions)))(*regions),
             region_count=len(regions),
             schedule=SCHEDULES.index(self.schedule),
             seed=self.seed,
             poison=self.poison,
             checked=self.checked,
-            time_limit_ms=60_000,
+            time_limit_ms=int(1000 * self.time_limit),
             first_block=max(0, blocks - self.last_blocks) if self.last_blocks else 0,
             last_block=blocks - 1,
             skipped_file=skipped_file and skipped_file.encode(),

@@ -4,11 +4,14 @@
 // No name here may be a short capital (T, N, ...): kernels define those as macros. Only what kernels may
 // use by the style of gpu/kernels is here: no half headers, no cooperative groups, no __activemask.
 #pragma once
-#include <math.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
+// libstdc++'s Bessel functions and their kind would take half of the compile time
+#undef _GLIBCXX_USE_STD_SPEC_FUNCS
+#include <math.h>
+
 #include <type_traits>
 #include <utility>
 
