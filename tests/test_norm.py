@@ -40,7 +40,8 @@ class TestRmsNorm(OpSuite):
         Case("image", {"x": (3, 2, 3, 33), "scale": (33,)}),
         Case("plain", {"x": (2, 7, 33)}),
         Case("eps", {"x": (2, 3, 65), "scale": (65,)}, {"eps": 0.1}),
-        Case("one-channel", {"x": (1, 3, 1), "scale": (1,)}),
+        # with a small eps the gradient of a single channel is a difference of nearly equal numbers
+        Case("one-channel", {"x": (1, 3, 1), "scale": (1,)}, {"eps": 0.5}),
         Case("vector", {"x": (127,), "scale": (127,)}),
         Case("wide", {"x": (1, 2, 1025), "scale": (1025,)}, differences=False),
         Case("many-tokens", {"x": (3, 1000, 8), "scale": (8,)}, emulated=False, differences=False),
