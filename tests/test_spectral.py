@@ -8,7 +8,7 @@ from harness import Case, OpSuite
 import mixers
 from mixers import ops
 
-# lengths on both sides of 64, where the backends change from tables to fast transforms
+# lengths on both sides of 64 (gpu) and 192 (cpu), where the backends leave the tables
 TRANSFORMS = [
     Case("sequence", {"x": (2, 13, 6)}),
     Case("image", {"x": (2, 6, 8, 5)}),
@@ -24,9 +24,10 @@ TRANSFORMS = [
     Case("63-tokens", {"x": (1, 63, 8)}),
     Case("64-tokens", {"x": (1, 64, 3)}),
     Case("65-tokens", {"x": (1, 65, 3)}),
-    Case("large-and-small-axis", {"x": (1, 127, 5, 8)}),
-    Case("small-and-large-axis", {"x": (2, 3, 129, 8)}),
+    Case("large-and-small-axis", {"x": (1, 193, 5, 8)}, differences=False),
+    Case("small-and-large-axis", {"x": (2, 3, 200, 3)}, differences=False),
     Case("large-axis-only", {"x": (2, 3, 65, 5)}, {"axes": (2,)}, differences=False),
+    Case("large-image", {"x": (1, 129, 130, 2)}, emulated=False, differences=False),
     Case("wide", {"x": (1, 9, 7, 100)}),
     Case("long", {"x": (1, 1025, 3)}, emulated=False, differences=False),
     Case("no-tokens", {"x": (2, 0, 3)}),
@@ -60,7 +61,7 @@ def test_reference_is_the_textbook_transform(shape):
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-@pytest.mark.parametrize("grid", [(33,), (14, 14), (200, 3)])
+@pytest.mark.parametrize("grid", [(33,), (14, 14), (200, 3), (150, 140)])
 def test_round_trip_and_energy(backend, grid):
     """The transform is orthogonal: it is undone by its inverse and keeps the norm."""
     x = numpy.random.default_rng(1).standard_normal((2, *grid, 5))
@@ -73,7 +74,7 @@ def test_round_trip_and_energy(backend, grid):
 @pytest.mark.parametrize("n", [16, 65, 500])
 def test_nan_stays_in_its_line(n):
     x = numpy.zeros((1, n, 20), numpy.float32)
-    x[0, n // 2, 17] = numpy.nan
+    x[0, 3, 17] = numpy.nan
     F = ops.dct(x)
     assert numpy.isnan(F[0, :, 17]).all()
     assert not numpy.isnan(numpy.delete(F, 17, axis=2)).any()
