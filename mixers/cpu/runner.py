@@ -140,23 +140,6 @@ def tasks(counter):
 
 
 @kernel
-def _turn(counter, previous):
-    pointer = _address(counter)
-    if previous >= 0:
-        _add(pointer, _FINISHED)
-    task = _add(pointer, _NEXT)
-    return task if task < counter[_TASKS] else -1
-
-
-def python_tasks(counter):
-    """What :func:`tasks` is to kernels, for Python functions that are run like them."""
-    task = _turn(counter, -1)
-    while task >= 0:
-        yield task
-        task = _turn(counter, task)
-
-
-@kernel
 def _all_finished(counter, spins):
     """Wait for a moment until all tasks are finished; say whether they are."""
     pointer = _address(counter)
@@ -179,9 +162,7 @@ def run(kernel, count, *args, work=None):
     Parameters
     ----------
     kernel : function
-        Made by :func:`kernel`; called as ``kernel(*args, counter)`` on several threads at once. A Python
-        function that loops over ``python_tasks(counter)`` will do as well, if its tasks release the GIL, as
-        NumPy does.
+        Made by :func:`kernel`; called as ``kernel(*args, counter)`` on several threads at once.
     count : int
         Number of tasks, best 16 to 200. Nothing happens at 0.
     args
@@ -226,9 +207,6 @@ _compiled = set()
 def _compile(kernel, args):
     # never in a worker: it could deadlock between Numba's compiler lock and the import lock
     if not isinstance(kernel, Dispatcher):
-        # its python_tasks needs this
-        _turn(_counter(0), -1)
-        _all_finished(_counter(0), 0)
         return
     key = kernel, compute_fingerprint(args)
     if key not in _compiled:

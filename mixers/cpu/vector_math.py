@@ -12,7 +12,7 @@ import numpy
 from numba import types
 from numba.extending import intrinsic, overload
 
-from mixers.cpu.runner import helper
+from mixers.cpu.runner import INLINED, helper
 from mixers.cpu.simd import (
     any_lane,
     bits,
@@ -27,17 +27,15 @@ from mixers.cpu.simd import (
 )
 from mixers.cpu.vector_type import Vector, as_vectors, call
 
-_OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
 
-
-def _elementary(double=None):
+def elementary(double=None):
     """Let kernels call the function: for float32 vectors as written, for float64 vectors `double` if given.
 
     A number is computed as a vector with one lane.
     """
 
     def define(function):
-        @overload(function, jit_options=_OPTIONS)
+        @overload(function, jit_options=INLINED)
         def choose(x):
             if isinstance(x, types.Float):
                 return lambda x: lane(function(single(x)), 0)
@@ -92,7 +90,7 @@ def _exp2_double(x):
     return x
 
 
-@_elementary(_exp2_double)
+@elementary(_exp2_double)
 def exp2(x):
     """2^x, within 1.0 ulp."""
     x = clamp(x, -126.0, 128.0)
@@ -102,7 +100,7 @@ def exp2(x):
     return (power + power) * from_bits((bits(shifted) << 23) + 0x3F000000)
 
 
-@_elementary(_exp2_double)
+@elementary(_exp2_double)
 def exp2_negative(x):
     """2^x for x <= 0 only, within 1.0 ulp; a little faster than :func:`exp2`."""
     x = select(x < -127.0, -127.0, x)
@@ -125,7 +123,7 @@ def _exp_double(x):
     return x
 
 
-@_elementary(_exp_double)
+@elementary(_exp_double)
 def exp(x):
     """e^x, within 1.0 ulp."""
     x = clamp(x, -87.34, 88.73)
@@ -137,20 +135,20 @@ def exp(x):
     return (power + power) * from_bits((bits(shifted) << 23) + 0x3F000000)
 
 
-@_elementary()
+@elementary()
 def sigmoid(x):
     """1 / (1 + e^-x), within 2.5 ulp."""
     return 1.0 / (1.0 + exp(-x))
 
 
-@_elementary()
+@elementary()
 def silu(x):
     """x / (1 + e^-x), within 2.5 ulp; NaN at -inf."""
     return x / (1.0 + exp(-x))
 
 
 @helper
-def _logistic(x):
+def logistic(x):
     """The sigmoid s and its derivative s (1 - s), without cancellation."""
     e = exp(-abs(x))
     upper = 1.0 / (1.0 + e)
@@ -158,10 +156,10 @@ def _logistic(x):
     return select(x < 0.0, lower, upper), lower * upper
 
 
-@_elementary()
+@elementary()
 def silu_derivative(x):
     """s (1 + x (1 - s)) with s = sigmoid(x), within 2e-7; NaN at infinity."""
-    s, ds = _logistic(x)
+    s, ds = logistic(x)
     return mul_add(x, ds, s)
 
 
@@ -174,7 +172,7 @@ def _tanh_double(x):
     return x
 
 
-@_elementary(_tanh_double)
+@elementary(_tanh_double)
 def tanh(x):
     """Hyperbolic tangent, within 1.5 ulp."""
     a = abs(x)
@@ -206,14 +204,14 @@ def _normal_cdf_double(x):
     return x
 
 
-@_elementary(_normal_cdf_double)
+@elementary(_normal_cdf_double)
 def normal_cdf(x):
     """Phi(x) = (1 + erf(x / sqrt 2)) / 2, within 1e-7."""
     tail = exp2_negative(_tail_exponent(abs(x)))
     return select(x < 0.0, tail, 1.0 - tail)
 
 
-@_elementary()
+@elementary()
 def gelu(x):
     """x Phi(x), within 4e-7 on [-4, 8]; NaN at -inf."""
     return x * normal_cdf(x)
@@ -223,7 +221,7 @@ _HALF_LOG2_E = 0.5 * _LOG2_E
 _NORMAL_DENSITY_AT_0 = 1 / math.sqrt(2 * math.pi)
 
 
-@_elementary()
+@elementary()
 def gelu_derivative(x):
     """Phi(x) + x phi(x), within 2e-7; NaN at infinity."""
     density = _NORMAL_DENSITY_AT_0 * exp2_negative(x * x * -_HALF_LOG2_E)
@@ -234,19 +232,19 @@ _GELU_SCALE = 2 * math.sqrt(2 / math.pi)
 _GELU_CUBE = 0.044715
 
 
-@_elementary()
+@elementary()
 def gelu_tanh(x):
     """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, within 6e-7 on [-4, 8]; NaN at -inf."""
     return x * sigmoid(_GELU_SCALE * x * mul_add(x * x, _GELU_CUBE, 1.0))
 
 
-@_elementary()
+@elementary()
 def gelu_tanh_derivative(x):
     """Derivative of :func:`gelu_tanh`, within 3e-7."""
     # beyond, it is 0 or 1, and the cube could overflow
     x = clamp(x, -10.0, 10.0)
     z = x * x
-    s, ds = _logistic(_GELU_SCALE * x * mul_add(z, _GELU_CUBE, 1.0))
+    s, ds = logistic(_GELU_SCALE * x * mul_add(z, _GELU_CUBE, 1.0))
     return mul_add(x * _GELU_SCALE * mul_add(z, 3 * _GELU_CUBE, 1.0), ds, s)
 
 
@@ -271,7 +269,7 @@ def _softplus_double(x):
     return x
 
 
-@_elementary(_softplus_double)
+@elementary(_softplus_double)
 def softplus(x):
     """log(1 + e^x), within 3 ulp."""
     u = exp(-abs(x))
@@ -314,7 +312,7 @@ def sincos(x):
     raise NotImplementedError("sincos is for kernels")
 
 
-@overload(sincos, jit_options=_OPTIONS)
+@overload(sincos, jit_options=INLINED)
 def _sincos(x):
     if not isinstance(x, Vector) or not x.floating:
         return None
