@@ -76,7 +76,7 @@ def observe(case):
     """The bits of a case's result and the places of the barriers it met."""
     with cuda_emulator.activate() as device:
         device.recording = True
-        bits = schedules.bits(schedules.to_host(case.run(device, "float32")))
+        bits = schedules.bits(schedules.to_host(case.run(device, "float32"), device))
         return bits, device.barriers()
 
 
@@ -94,7 +94,7 @@ def is_noticed(case, bits, place, options):
         except EmulatorError:
             return True
         # builds with checks may round differently
-        return not device.checked and schedules.bits(schedules.to_host(result)) != bits
+        return not device.checked and schedules.bits(schedules.to_host(result, device)) != bits
 
 
 def test_a_missing_barrier_would_be_reported(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import numpy
 
-from .arrays import DeviceArray
 from .device import activate
 
 # with a barrier missing, "this phase before that one" and its reverse give different values; memory read
@@ -38,7 +37,7 @@ def run_schedules(function):
     first = None
     for options in SCHEDULES:
         with activate(**options) as device:
-            result = to_host(function(device))
+            result = to_host(function(device), device)
         if first is None:
             first = result
         else:
@@ -48,24 +47,29 @@ def run_schedules(function):
     return first
 
 
-def to_host(result):
-    """Every device array of a nested result as a host array."""
-    if isinstance(result, DeviceArray):
-        return numpy.array(result, subok=False)
+def to_host(result, device):
+    """Every array of `device` in a nested result as a host array."""
+    if isinstance(result, device.array_type):
+        return device.to_host(result)
     if isinstance(result, dict):
-        return {key: to_host(part) for key, part in result.items()}
+        return {key: to_host(part, device) for key, part in result.items()}
     if isinstance(result, tuple | list):
-        parts = map(to_host, result)
+        parts = (to_host(part, device) for part in result)
         return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
     return result
 
 
-def bits(result):
-    """The arrays of a nested host result as bytes, in order."""
+def arrays(result):
+    """The arrays of a nested host result, in order."""
     if isinstance(result, numpy.ndarray):
-        return [result.tobytes()]
+        return [result]
     if isinstance(result, dict):
         result = list(result.values())
     if isinstance(result, tuple | list):
-        return [part for item in result for part in bits(item)]
+        return [array for part in result for array in arrays(part)]
     return []
+
+
+def bits(result):
+    """The arrays of a nested host result as bytes, in order."""
+    return [array.tobytes() for array in arrays(result)]

@@ -36,18 +36,19 @@ def kernel_case(file, dtypes=tuple(harness.DTYPES)):
     return register
 
 
-def op_case(file, op, case):
+def op_case(file, op, case, dtypes=None):
     """Register forward and backward of an op with the arguments of a harness.Case."""
 
     def run(device, dtype):
         move = lambda a: a if a is None else device.to_device(a)
         arguments = {n: move(a) if n in op.arrays else a for n, a in case.draw(dtype).items()}
         out, saved = op.forward(**arguments)
-        douts = harness.cotangents(to_host(out))
+        douts = harness.cotangents(to_host(out, device))
         several = isinstance(douts, tuple)
         return out, op.backward(type(douts)(*map(move, douts)) if several else move(douts), saved)
 
-    dtypes = tuple(d for d in harness.DTYPES if case.halves or not d.endswith("float16"))
+    if dtypes is None:
+        dtypes = tuple(d for d in harness.DTYPES if case.halves or not d.endswith("float16"))
     _cases.append(KernelCase(file, f"{op.name}-{case.name}", run, dtypes))
 
 
