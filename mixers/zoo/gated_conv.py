@@ -47,7 +47,7 @@ class GatedCnn(Mixer):
     w_dw (k, k, conv_ratio c), b_dw; w_out (e, c), b_out (c,). Weights normal of std 0.02, biases 0.
     The block has no other channel mixing: the expansion stands for it.
     6 c e + 2 k^2 conv_ratio c flops per token forward, twice that backward.
-    Source: Yu & Wang 2024, arXiv:2405.07992, eq. 5 and 6 and algorithm 1 without the norm and the skip;
+    Source: Yu & Wang 2024, arXiv:2405.07992, algorithm 1 without the norm and the skip;
     yuweihao/MambaOut, GatedCNNBlock.
 
     Examples
