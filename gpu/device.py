@@ -198,6 +198,7 @@ class CupyDevice(Device):
         }
         self._modules = {}
         self._functions = {}
+        self._allowed_shared = {}
 
     def empty(self, shape, dtype):
         return self._cupy.empty(shape, dtype)
@@ -228,8 +229,10 @@ class CupyDevice(Device):
 
     def _start(self, kernel, grid, block, args, shared):
         function = self._functions.get(kernel) or self._bind(kernel)
-        if shared > max(_SHARED_WITHOUT_OPT_IN, function.max_dynamic_shared_size_bytes):
+        # remembered here, because CuPy asks the driver for the present value
+        if shared > self._allowed_shared.get(kernel, _SHARED_WITHOUT_OPT_IN):
             function.max_dynamic_shared_size_bytes = shared
+            self._allowed_shared[kernel] = shared
         function(grid, block, args, shared_mem=shared)
 
     def _bind(self, kernel):
