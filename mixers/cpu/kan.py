@@ -7,11 +7,13 @@ Rows of q, k and of what belongs to them are packed once per head: padded with z
 a multiple of 16 rows, so that the loops have no tails. What padded rows add is zero.
 """
 
+import math
+
 import numpy
 from numpy.lib.stride_tricks import as_strided
 
 from mixers.cpu.aligned import contiguous, empty, flat
-from mixers.cpu.runner import helper, kernel, run, tasks
+from mixers.cpu.runner import helper, kernel, routine, run, tasks
 from mixers.cpu.simd import (
     lane,
     lanes,
@@ -48,48 +50,45 @@ _BASES = {"zero": _ZERO, "silu": _SILU, "identity": _IDENTITY, "gelu": _GELU}
 
 def kan_attention_forward(q, k, v, phi_cos, phi_sin, w_up, base="zero", scale=None, save=True):
     """z = sum of the functions of the logits over the keys, y = z (w_up^T v)."""
-    plan = _Plan(q, phi_cos)
-    y, z = empty(q.shape, q.dtype), empty((plan.heads, plan.n, plan.r), q.dtype)
-    keys, u = plan.rows(plan.width), empty((plan.heads, plan.r, plan.width), q.dtype)
+    plan = _Plan(q, phi_cos, base, scale)
+    y, z = empty(q.shape, q.dtype), empty((*plan.batch, plan.n, plan.r), q.dtype)
     if y.size:
-        run(_prepare_forward, plan.heads, *_in_place(k), *_in_place(v), flat(w_up), keys, u, plan.sizes)
+        keys, u = plan.rows(plan.width), plan.empty(plan.heads * plan.r * plan.width)
+        args = (*_in_place(k), *_in_place(v), flat(w_up), keys, u, plan.sizes)
+        run(_prepare_forward, plan.heads, *args, work=q.size * plan.r // 8)
         coefficients = _padded_ranks(phi_cos), _padded_ranks(phi_sin)
         count = plan.heads * -(-plan.n // _QUERIES)
-        factor, kind = _scale(q, scale), _BASES[base]
-        args = (*_in_place(q), keys, u, *coefficients, y, z, factor, kind, plan.sizes)
-        run(_forward, count, *args, work=plan.work)
-    return y, (z.reshape(*plan.batch, plan.n, plan.r),)
+        args = (*_in_place(q), keys, u, *coefficients, y.reshape(-1), z.reshape(-1), plan.factor, plan.kind)
+        run(_forward, count, *args, plan.sizes, work=plan.work)
+    return y, (z,)
 
 
 def kan_attention_backward(dout, saved):
     """The logits and their sines and cosines are computed again, by blocks of keys."""
-    q, phi_cos, w_up = saved.q, saved.phi_cos, saved.w_up
-    plan = _Plan(q, phi_cos)
-    dq, dk, dv = (empty(q.shape, q.dtype) for _ in range(3))
+    q, k, v, phi_cos, w_up = saved.q, saved.k, saved.v, saved.phi_cos, saved.w_up
+    plan = _Plan(q, phi_cos, saved.base, saved.scale)
     if not q.size:
-        return dq, dk, dv, *(numpy.zeros_like(a, order="C") for a in (phi_cos, saved.phi_sin, w_up))
+        return tuple(numpy.zeros(a.shape, q.dtype) for a in (q, k, v, phi_cos, phi_cos, w_up))
+    dq, dk, dv, dphi_cos, dphi_sin, dw_up = (
+        empty(a.shape, q.dtype) for a in (q, k, v, phi_cos, phi_cos, w_up)
+    )
     queries, keys = plan.rows(plan.width), plan.rows(plan.width)
     dz, dz_total, dw = plan.rows(plan.depth), plan.rows(1), plan.rows(plan.depth)
-    factor = _scale(q, saved.scale)
-    run(
-        _prepare_backward,
-        plan.heads,
-        *(part for x in (q, saved.k, saved.v, dout) for part in _in_place(x)),
-        *(flat(w_up), flat(saved.z), queries, keys, dz, dz_total, dw, dv, factor, plan.sizes),
-        work=plan.work,
-    )
-    # lanes hold keys, and each task its own sum of dq: some tasks, but not many
+    args = (*_in_place(q), *_in_place(k), *_in_place(v), *_in_place(dout), flat(w_up), flat(saved.z))
+    args += (queries, keys, dz, dz_total, dw, dv.reshape(-1), plan.factor, plan.sizes)
+    run(_prepare_backward, plan.heads, *args, work=q.size * plan.r)
+
+    # a vector holds keys, and each task its own sum of dq: some tasks, but not many
     blocks = -(-plan.n // lanes(q))
     parts = min(blocks, -(-_TASKS // plan.heads))
-    dq_parts = empty((plan.heads, parts, plan.padded, plan.width), q.dtype)
-    dphi = empty((plan.heads, blocks, 2 * plan.g, plan.ranks, lanes(q)), q.dtype)
-    coefficients, kind = (flat(phi_cos), flat(saved.phi_sin)), _BASES[saved.base]
-    args = (queries, keys, dz, dz_total, *coefficients, dq_parts, dk, dphi, kind, parts, plan.sizes)
-    run(_backward, plan.heads * parts, *args, work=2 * plan.work)
-    run(_sum_queries, plan.heads, dq_parts, dq, factor, parts, plan.sizes, work=dq_parts.size)
-    dphi_cos, dphi_sin = (empty(phi_cos.shape, q.dtype) for _ in range(2))
-    dw_up = empty(w_up.shape, q.dtype)
-    args = (dphi, dw, dphi_cos, dphi_sin, dw_up, plan.sizes)
+    dq_parts = plan.empty(parts * queries.size)
+    dphi = plan.empty(plan.heads * blocks * 2 * plan.g * plan.ranks * lanes(q))
+    args = (queries, keys, dz, dz_total, flat(phi_cos), flat(saved.phi_sin), dq_parts, dk.reshape(-1), dphi)
+    run(_backward, plan.heads * parts, *args, plan.kind, parts, plan.sizes, work=2 * plan.work)
+
+    args = (dq_parts, dq.reshape(-1), plan.factor, parts, plan.sizes)
+    run(_sum_queries, plan.heads, *args, work=dq_parts.size)
+    args = (dphi, dw, *(a.reshape(-1) for a in (dphi_cos, dphi_sin, dw_up)), plan.sizes)
     run(_sum_coefficients, plan.h * blocks, *args, work=dphi.size + dw.size)
     return dq, dk, dv, dphi_cos, dphi_sin, dw_up
 
@@ -97,7 +96,7 @@ def kan_attention_backward(dout, saved):
 class _Plan:
     """Sizes of a call; `width`, `ranks` and `depth` are d and r rounded up to what the kernels need."""
 
-    def __init__(self, q, phi_cos):
+    def __init__(self, q, phi_cos, base, scale):
         b, self.n, self.h, d = q.shape
         self.g, self.r = phi_cos.shape[2:]
         self.batch, self.heads, self.dtype = (b, self.h), b * self.h, q.dtype
@@ -107,18 +106,19 @@ class _Plan:
         self.padded = _round_up(self.n, _GROUP)
         self.sizes = (b, self.n, self.h, d, self.g, self.r, self.padded, self.width, self.ranks, self.depth)
         self.work = self.heads * self.n**2 * (d + 2 * self.g * self.r + 20) // 8
+        self.kind = _BASES[base]
+        self.factor = q.dtype.type(1 / math.sqrt(max(d, 1)) if scale is None else scale)
+
+    def empty(self, size):
+        return empty(size, self.dtype)
 
     def rows(self, width):
         """A packed array: rows of this width for every head."""
-        return empty((self.heads, self.padded, width), self.dtype)
+        return self.empty(self.heads * self.padded * width)
 
 
 def _round_up(size, multiple):
     return -(-size // multiple) * multiple
-
-
-def _scale(q, scale):
-    return q.dtype.type(q.shape[3] ** -0.5 if scale is None else scale)
 
 
 def _padded_ranks(phi):
@@ -174,7 +174,7 @@ def _unpack(x, x_start, width, rows, d, factor, out, start, step):
                 store_first(out, start + i * step + c, value, d - c)
 
 
-@helper
+@routine
 def _multiply_add(left, start, row_step, column_step, rows, depth, right, right_start, out, out_start, width):
     """out += left right, where rows of `right` and `out` have `width` values, whole vectors."""
     sums = tile(out, _ROWS)
@@ -192,7 +192,7 @@ def _multiply_add(left, start, row_step, column_step, rows, depth, right, right_
                     store(out, out_start + (i + s) * width + c, sums[s])
 
 
-@helper
+@routine
 def _project(left, start, row_step, column_step, x, x_start, x_step, n, r, d, part, out, out_start, width):
     """out[p] = sum_j left[p, j] x[j], with rows of x packed into `part` by groups."""
     _clear(out, out_start, r * width)
@@ -350,7 +350,7 @@ def _forward(q, q_steps, keys, u, phi_cos, phi_sin, y, z, factor, kind, sizes, c
                 value = load(sums, p * count) + total
                 store(sums, p * count, value)
                 for s in range(rows):
-                    z[pair, i + s, p] = sums[p * count + s]
+                    z[(pair * n + i + s) * r + p] = sums[p * count + s]
             _clear(rows_of_y, 0, count * width)
             _multiply_add(sums, 0, 1, count, count, r, u, pair * r * width, rows_of_y, 0, width)
             at = ((item * n + i) * h + head) * d
@@ -411,8 +411,8 @@ def _prepare_backward(
         for i in range(padded):
             total = dv.dtype.type(0)
             for p in range(r):
-                total += dz[task, i, p]
-            dz_total[task, i, 0] = total
+                total += dz[(first + i) * depth + p]
+            dz_total[first + i] = total
         # du = z^T dout, dw_up = v du^T, dv = w_up du
         _project(
             *(z, task * n * r, 1, r),
@@ -583,7 +583,7 @@ def _sum_coefficients(dphi, dw, dphi_cos, dphi_sin, dw_up, sizes, counter):
                     total = total + load(dphi, block * size + (m * ranks + p) * count)
                 out = dphi_sin if m % 2 else dphi_cos
                 for i in range(rows):
-                    out[head, j + i, m // 2, p] = lane(total, i)
+                    out[((head * n + j + i) * g + m // 2) * r + p] = lane(total, i)
         for i in range(rows):
             for p in range(0, r, count):
                 total = zeros(dw)
