@@ -1,4 +1,4 @@
-"""Every kernel case under several schedules, and every barrier shown to be needed.
+"""Every kernel case under several schedules and strides, and every barrier shown to be needed.
 
 A barrier that is skipped must change a result or be noticed by the checker: a barrier for which neither
 happens is superfluous, or no case tests what it is for.
@@ -10,7 +10,9 @@ import re
 
 import cuda_emulator
 import pytest
+import tolerances
 from cuda_emulator import EmulatorError, cases, schedules
+from harness import assert_close
 
 from mixers.gpu import device as seam
 
@@ -43,6 +45,19 @@ def test_schedules_agree(case):
     cuda_emulator.run_schedules(lambda device: case.run(device, dtype))
 
 
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.file}-{case.name}" for case in CASES])
+def test_strides_do_not_matter(case):
+    dtype = "float32" if "float32" in case.dtypes else case.dtypes[0]
+    results = []
+    for strided in (False, True):
+        with cuda_emulator.activate(strided=strided) as device:
+            results.append(schedules.arrays(schedules.to_host(case.run(device, dtype), device)))
+    # sums by the arrays' own methods may take another order
+    scale = max((float(abs(want).max(initial=0)) for want in results[0]), default=0.0)
+    for want, got in zip(*results, strict=True):
+        assert_close(case.name, got, want, tolerances.BACKWARD[dtype], floor=1e-6 * scale)
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if file.endswith(".cu")])
 def test_every_kernel_has_a_case(file):
     declared = set(
@@ -51,9 +66,9 @@ def test_every_kernel_has_a_case(file):
     assert declared, f"{file} declares no kernel"
     launched = set()
     for case in CASES:
-        if case.file == file:
+        for dtype in case.dtypes if case.file == file else ():
             with cuda_emulator.activate(dry=True) as device:
-                case.run(device, case.dtypes[0])
+                case.run(device, dtype)
             launched |= {launch.kernel.name for launch in device.launches}
     assert declared <= launched, (
         f"no case in tests/cuda_emulator/cases launches {sorted(declared - launched)}"

@@ -48,6 +48,8 @@ class EmulatedDevice(Device):
         Run only that many blocks at the end of each grid, for arrays too large to compute in full.
     dry : bool
         Note launches without running them; arrays keep their poison.
+    strided : bool
+        Let ``to_device`` give read-only arrays of awkward strides: reversed, transposed and padded memory.
 
     Attributes
     ----------
@@ -67,9 +69,11 @@ class EmulatedDevice(Device):
     max_shared = 99 << 10
     time_limit = 60.0
 
-    def __init__(self, schedule="fifo", seed=1, poison=0xFF, checked=False, last_blocks=None, dry=False):
+    def __init__(
+        self, schedule="fifo", seed=1, poison=0xFF, checked=False, last_blocks=None, dry=False, strided=False
+    ):
         self.schedule, self.seed, self.poison, self.checked = schedule, seed, poison, checked
-        self.last_blocks, self.dry = last_blocks, dry
+        self.last_blocks, self.dry, self.strided = last_blocks, dry, strided
         self.launches = []
         self.skipped_barrier = None
         self.recording = False
@@ -84,7 +88,12 @@ class EmulatedDevice(Device):
         return numpy.zeros(shape, dtype).view(DeviceArray)
 
     def to_device(self, array):
-        return numpy.array(array, order="C", subok=False).view(DeviceArray)
+        copy = numpy.array(array, order="C", subok=False)
+        if self.strided:
+            import harness
+
+            copy = harness.twisted(copy)
+        return copy.view(DeviceArray)
 
     def to_host(self, array):
         if not isinstance(array, DeviceArray):
