@@ -139,6 +139,36 @@ OPS = {
         {"b": 2, "c": 5, "s": 3, "k": 4},
         {"b": 64, "c": 2048, "s": 3, "k": 4},
     ),
+    "window_linear": OpSample(
+        {"x": "b h w c", "w": ("n n", coefficients), "b": "n"},
+        {"b": 2, "h": 4, "w": 6, "c": 5, "n": 4},
+        {"b": 8, "h": 64, "w": 64, "c": 64, "n": 4},
+        {"size": (2, 2)},
+    ),
+    "avg_pool_2x2": OpSample(
+        {"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}
+    ),
+    "nearest_upsample": OpSample(
+        {"x": "b h w c"},
+        {"b": 2, "h": 3, "w": 4, "c": 3},
+        {"b": 16, "h": 28, "w": 28, "c": 64},
+        {"grid": (57, 56)},
+    ),
+    "token_mean": OpSample(
+        {"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}
+    ),
+    "grouped_conv1d": OpSample(
+        {"x": "b l c", "w": ("k m c", coefficients)},
+        {"b": 2, "l": 9, "c": 6, "k": 3, "m": 3},
+        {"b": 16, "l": 56, "c": 256, "k": 7, "m": 128},
+        {"groups": 2},
+    ),
+    "grouped_conv2d": OpSample(
+        {"x": "b h w c", "w": ("k k m c", coefficients)},
+        {"b": 2, "h": 5, "w": 4, "c": 6, "k": 3, "m": 3},
+        {"b": 8, "h": 28, "w": 28, "c": 64, "k": 3, "m": 32},
+        {"groups": 2},
+    ),
     "channel_shift": OpSample(
         {"x": "b h w c", "shifts": ("c", displacements)},
         {"b": 2, "h": 5, "w": 6, "c": 7},

@@ -21,20 +21,24 @@ from mixers.ops.elementwise import (
     sub,
     tanh,
 )
+from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
 from mixers.ops.linear import axis_linear, linear
 from mixers.ops.long_conv import long_conv1d
 from mixers.ops.norm import layer_norm, rms_norm
 from mixers.ops.pooling import avg_pool
+from mixers.ops.resample import avg_pool_2x2, nearest_upsample, token_mean
 from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
 from mixers.ops.shift import channel_shift, shift_linear
 from mixers.ops.spectral import dct, idct
 from mixers.ops.token_norm import batch_norm, group_norm
+from mixers.ops.window import window_linear
 
 __all__ = [
     "absolute",
     "add",
     "avg_pool",
+    "avg_pool_2x2",
     "axis_linear",
     "batch_norm",
     "causal_conv1d",
@@ -47,6 +51,8 @@ __all__ = [
     "gelu",
     "gelu_tanh",
     "group_norm",
+    "grouped_conv1d",
+    "grouped_conv2d",
     "idct",
     "kan_attention",
     "layer_norm",
@@ -54,6 +60,7 @@ __all__ = [
     "linear_scan",
     "long_conv1d",
     "mul",
+    "nearest_upsample",
     "relu",
     "rms_norm",
     "selective_scan",
@@ -65,4 +72,6 @@ __all__ = [
     "softplus",
     "sub",
     "tanh",
+    "token_mean",
+    "window_linear",
 ]
