@@ -47,7 +47,7 @@ _SHORT = (2, 3, 4)
 _Activated = namedtuple("_Activated", "x")
 
 # tokens and channels of a task of the 1-D convolution
-_TOKENS = 128
+_TOKENS = 64
 _CHANNELS = 256
 
 
@@ -55,6 +55,12 @@ _CHANNELS = 256
 def _first_aligned(scratch):
     """Offset of the first element that begins a cache line; scratch must be that much longer."""
     return (-scratch.ctypes.data % ALIGNMENT) // scratch.itemsize
+
+
+@helper
+def _get(array, offset, count):
+    """Load the first `count` lanes, which mostly are all: a masked load waits for earlier stores."""
+    return load(array, offset) if count == lanes(array) else load_first(array, offset, count)
 
 
 @helper
@@ -77,12 +83,8 @@ def _fill_row(x, ring, at, pixels, start, c, first, width, count):
     end = max(min(pixels, width - first), begin)
     for i in range(begin):
         store(ring, at + i * n, zeros(x))
-    if count == n:
-        for i in range(begin, end):
-            store(ring, at + i * n, load(x, start + (first + i) * c))
-    else:
-        for i in range(begin, end):
-            store(ring, at + i * n, load_first(x, start + (first + i) * c, count))
+    for i in range(begin, end):
+        store(ring, at + i * n, _get(x, start + (first + i) * c, count))
     for i in range(end, pixels):
         store(ring, at + i * n, zeros(x))
 
@@ -334,9 +336,9 @@ def _causal_tasks(x, w, bias, state, y, sizes, taps, activated, has_state, count
                 window[i] = _earlier(x, state, b, t0 - k + i, k, length, c, c0, count, has_state)
             for t in range(t0, min(length, t0 + tokens)):
                 at = (b * length + t) * c + c0
-                for i in range(k - 1):
-                    window[i] = window[i + 1]
-                window[k - 1] = load(x, at) if count == n else load_first(x, at, count)
+                value = _get(x, at, count)
+                for i in range(k - 1, -1, -1):
+                    value, window[i] = window[i], value
                 p = offset
                 for i in range(k):
                     p = mul_add(weights[i], window[i], p)
@@ -372,17 +374,17 @@ def _causal_backward_tasks(
                 window[i] = _earlier(x, state, b, t0 - k + i, k, length, c, c0, count, has_state)
             for t in range(t0, t1 + k - 1):
                 at = (b * length + t) * c + c0
-                for i in range(k - 1):
-                    window[i] = window[i + 1]
-                g = zeros(x)
+                value = g = zeros(x)
                 if t < length:
-                    window[k - 1] = load_first(x, at, count)
-                    g = load_first(dy, at, count)
-                    if activated:
-                        p = offset
-                        for i in range(k):
-                            p = mul_add(weights[i], window[i], p)
-                        g = g * silu_derivative(p)
+                    value = _get(x, at, count)
+                    g = _get(dy, at, count)
+                for i in range(k - 1, -1, -1):
+                    value, window[i] = window[i], value
+                if activated:
+                    p = offset
+                    for i in range(k):
+                        p = mul_add(weights[i], window[i], p)
+                    g = g * silu_derivative(p)
                 if t < t1:
                     total = total + g
                     for i in range(k):
