@@ -87,6 +87,13 @@ def choice(function, name, value, allowed):
     return value
 
 
+def pair(function, name, value, *, minimum=1):
+    """Check a pair of integers and return it as a tuple."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{function}: {name} must be a pair of integers, got {value!r}")
+    return tuple(integer(function, name, part, minimum=minimum) for part in value)
+
+
 def divides(function, name, value, what, total):
     """Check that option `name` divides `total`."""
     if total % value:

@@ -195,8 +195,11 @@ class Mixer:
         """The registered name, for messages."""
         return self.metadata.name if self.metadata else type(self).__name__
 
-    def check_input(self, x):
-        """Check x against dim, the number of token axes and, where parameters are tied to it, the grid."""
+    def check_input(self, x, *others):
+        """Check x against dim, the number of token axes and, where parameters are tied to it, the grid.
+
+        A mixer with further inputs, or with other demands on the grid, extends this.
+        """
         ranks = self.metadata.ranks if self.metadata else (1, 2)
         letters = {1: "(b, l, c)", 2: "(b, h, w, c)"}
         shape = tuple(x.shape)
@@ -245,7 +248,7 @@ class Mixer:
         for name in options:
             if name not in known:
                 raise TypeError(f"{self.name}: has no option {name!r}; known: {', '.join(known) or '(none)'}")
-        self.check_input(inputs[0])
+        self.check_input(*inputs)
 
     def _params(self, params, training):
         p = Params(params)

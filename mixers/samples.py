@@ -227,6 +227,18 @@ _INPUTS = {
 
 # further options of the constructors, where the defaults do not suit the shapes above
 MIXERS = {
+    "multi_axis_gmlp": {
+        "small": {"block_size": (2, 3), "grid_size": (4, 2)},
+        "bench": {"block_size": (7, 7), "grid_size": (7, 7)},
+    },
+    "cross_gating": {
+        "small": {"block_size": (2, 3), "grid_size": (4, 2), "upsample_g": False},
+        "bench": {"block_size": (7, 7), "grid_size": (7, 7), "upsample_g": False},
+    },
+    "nin_gate": {
+        "small": {"token_dim": 10, "channel_dim": 6},
+        "bench": {"token_dim": 768, "channel_dim": 768},
+    },
     "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}},
     "fourier_karat": {"small": {"num_heads": 2, "rank": 4}, "bench": {"num_heads": 4, "rank": 12}},
 }

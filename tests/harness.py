@@ -73,7 +73,14 @@ def cotangents(out, seed=1):
     """Random cotangents in the structure of an output, of its dtypes."""
     rng = numpy.random.default_rng(seed)
     parts = [None if o is None else rng.standard_normal(o.shape).astype(o.dtype) for o in outputs(out)]
-    return type(out)(*parts) if isinstance(out, tuple) else parts[0]
+    return like(out, parts)
+
+
+def like(out, parts):
+    """The parts in the structure of an output: bare, tuple or NamedTuple."""
+    if not isinstance(out, tuple):
+        return parts[0]
+    return type(out)(*parts) if hasattr(out, "_fields") else tuple(parts)
 
 
 def assert_close(name, got, want, tolerance, floor=0.0):
