@@ -21,6 +21,9 @@ class TestAvgPool(OpSuite):
         Case("size-five", {"x": (2, 65, 3)}, {"size": 5, "minus_identity": True}),
         Case("one-row", {"x": (1, 1, 31, 16)}, {"size": 3, "minus_identity": True}),
         Case("long", {"x": (1, 1025, 3)}, {"size": 9}, emulated=False, differences=False),
+        # several blocks of columns, in tasks of any order
+        Case("wide", {"x": (2, 3, 5000, 33)}, {"size": 5}, emulated=False, differences=False),
+        Case("wide-three", {"x": (1, 3, 5000, 33)}, emulated=False, differences=False),
         Case("no-tokens", {"x": (2, 0, 3)}, {"size": 3}),
         Case("empty-batch", {"x": (0, 4, 4, 3)}, {"size": 3, "minus_identity": True}),
     ]

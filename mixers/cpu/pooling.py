@@ -9,10 +9,13 @@ import numpy
 
 from mixers.cpu import aligned
 from mixers.cpu.runner import helper, kernel, run, tasks
-from mixers.cpu.simd import lanes, load, load_first, mul_add, store, store_first, zeros
+from mixers.cpu.simd import lanes, load, load_first, mul_add, store, store_first, tile, zeros
 
 # values of x that a task reads, about
 _TASK = 65536
+
+# columns whose sums are in registers together
+_TILE = 4
 
 
 def avg_pool_forward(x, size=3, minus_identity=False, save=True):
@@ -174,35 +177,59 @@ def _pool_three(x, y, shape, block, before_row, before_column, after_row, after_
                     )
 
 
+@helper
+def _row(x, y, sums, base, i, columns, shape, reach, before, after, minus, count):
+    """One row of windows: the sums over rows go to scratch, then they are summed along the columns."""
+    left, right = columns
+    h, w, c = shape
+    across = min(reach, w - 1)
+    first, last = max(0, left - across), min(w, right + across)
+    above, below = max(0, i - reach), min(h, i + reach + 1)
+    total = tile(x, _TILE)
+    for j in range(first, last, _TILE):
+        for t in range(_TILE):
+            total[t] = zeros(x)
+        for k in range(above, below):
+            for t in range(_TILE):
+                offset = base + (k * w + min(j + t, last - 1)) * c
+                total[t] = mul_add(_load(x, offset, count), before[0][k], total[t])
+        for t in range(_TILE):
+            column = min(j + t, last - 1)
+            store(sums, (column - left + across) * lanes(x), total[t] * before[1][column])
+    for j in range(left, right, _TILE):
+        for t in range(_TILE):
+            total[t] = zeros(x)
+        for k in range(j - left, j - left + 2 * across + 1):
+            for t in range(_TILE):
+                total[t] = total[t] + load(sums, (k + t) * lanes(x))
+        for t in range(_TILE):
+            if j + t < right:
+                value = total[t] * (after[0][i] * after[1][j + t])
+                offset = base + (i * w + j + t) * c
+                if minus:
+                    value = value - _load(x, offset, count)
+                _store(y, offset, value, count)
+
+
 @kernel
 def _pool_any(x, y, shape, block, before_row, before_column, after_row, after_column, minus, reach, counter):
-    """Any window: the sums over rows go to scratch, then they are summed along the columns.
+    """Any window, one row after the other.
 
     The sums are not slid along (add the next, subtract the last): that would carry rounding, NaN and Inf on.
     """
     h, w, c = shape
-    step = w * c
-    reach_across = min(reach, w - 1)
-    sums = numpy.empty((min(w, block[1]) + 2 * reach_across) * lanes(x), x.dtype)
+    before, after = (before_row, before_column), (after_row, after_column)
+    # the last tile may read beyond its windows
+    sums = numpy.empty((min(w, block[1]) + 2 * min(reach, w - 1) + _TILE) * lanes(x), x.dtype)
     for task in tasks(counter):
         image, top, left = _place(task, shape, block)
-        right = min(w, left + block[1])
-        first, last = max(0, left - reach_across), min(w, right + reach_across)
+        columns = (left, min(w, left + block[1]))
+        # for the columns outside the grid
+        sums[:] = 0
         for i in range(top, min(h, top + block[0])):
             for start in range(0, c, lanes(x)):
-                count = min(lanes(x), c - start)
-                base = image * h * step + start
-                for j in range(first, last):
-                    total = zeros(x)
-                    for k in range(max(0, i - reach), min(h, i + reach + 1)):
-                        total = mul_add(_load(x, base + k * step + j * c, count), before_row[k], total)
-                    store(sums, (j - first) * lanes(x), total * before_column[j])
-                for j in range(left, right):
-                    total = zeros(x)
-                    for k in range(max(0, j - reach_across), min(w, j + reach_across + 1)):
-                        total = total + load(sums, (k - first) * lanes(x))
-                    total = total * (after_row[i] * after_column[j])
-                    offset = base + i * step + j * c
-                    if minus:
-                        total = total - _load(x, offset, count)
-                    _store(y, offset, total, count)
+                base = image * h * w * c + start
+                if c - start >= lanes(x):
+                    _row(x, y, sums, base, i, columns, shape, reach, before, after, minus, lanes(x))
+                else:
+                    _row(x, y, sums, base, i, columns, shape, reach, before, after, minus, c - start)
