@@ -1,14 +1,15 @@
 """Discrete cosine transforms."""
 
+import cuda_emulator
 import numpy
 import pytest
 import scipy.fft
-from harness import Case, OpSuite
+from harness import BACKENDS, Case, OpSuite
 
 import mixers
 from mixers import ops
 
-# lengths on both sides of 64 (gpu) and 192 (cpu), where the backends leave the tables
+# lengths on both sides of 64 and 512 (gpu) and of 192 (cpu), where the backends change their methods
 TRANSFORMS = [
     Case("sequence", {"x": (2, 13, 6)}),
     Case("image", {"x": (2, 6, 8, 5)}),
@@ -27,6 +28,9 @@ TRANSFORMS = [
     Case("large-and-small-axis", {"x": (1, 193, 5, 8)}, differences=False),
     Case("small-and-large-axis", {"x": (2, 3, 200, 3)}, differences=False),
     Case("large-axis-only", {"x": (2, 3, 65, 5)}, {"axes": (2,)}, differences=False),
+    Case("64x64", {"x": (1, 64, 64, 3)}, differences=False),
+    Case("600-tokens", {"x": (2, 600, 3)}, differences=False),
+    Case("601-tokens", {"x": (1, 601, 2)}, differences=False),
     Case("large-image", {"x": (1, 129, 130, 2)}, emulated=False, differences=False),
     Case("wide", {"x": (1, 9, 7, 100)}),
     Case("long", {"x": (1, 1025, 3)}, emulated=False, differences=False),
@@ -78,6 +82,30 @@ def test_nan_stays_in_its_line(n):
     F = ops.dct(x)
     assert numpy.isnan(F[0, :, 17]).all()
     assert not numpy.isnan(numpy.delete(F, 17, axis=2)).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kernel", "channels"),
+    [
+        ((64, 14, 14, 384), "float32", "transform_images", 32),
+        ((64, 56, 56, 64), "float32", "transform_images", 8),
+        ((64, 56, 56, 64), "float16", "transform_images", 16),
+        ((4, 64, 64, 64), "float64", "transform_images", 4),
+        ((64, 196, 5, 64), "float32", "transform_lines", None),
+        ((8, 63, 64), "float32", "transform_lines", None),
+    ],
+)
+def test_what_a_large_gpu_launches(shape, dtype, kernel, channels):
+    """Images go through shared memory once, in pieces of at least 32 bytes per token."""
+    if "emulated" not in BACKENDS:
+        pytest.skip("emulated is not among MIXERS_TEST_BACKENDS")
+    with cuda_emulator.activate(dry=True) as device:
+        device.max_shared = 227 << 10
+        ops.dct(device.empty(shape, dtype))
+    [launch] = device.launches
+    assert launch.kernel.name == kernel
+    assert dict(launch.kernel.defines).get("CHANNELS") == channels
+    assert launch.shared <= device.max_shared
 
 
 @pytest.mark.parametrize("op", [ops.dct, ops.idct], ids=["dct", "idct"])
