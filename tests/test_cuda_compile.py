@@ -4,9 +4,11 @@ What there is to compile is read off the launches of the kernel cases, so that n
 what CuPy uses and needs no GPU (pip install nvidia-cuda-nvrtc-cu12); nvcc stands in where it is installed.
 """
 
+import concurrent.futures
 import ctypes
 import functools
 import hashlib
+import os
 import pathlib
 import shutil
 import subprocess
@@ -114,10 +116,24 @@ def test_compiles(file):
         pytest.skip(NO_COMPILER)
     kernels = variants(file)
     assert kernels, f"no case in tests/cuda_emulator/cases launches {file}"
-    for kernel in kernels:
-        check(kernel, ARCHITECTURES[0])
-    for architecture in ARCHITECTURES[1:]:
-        check(kernels[0], architecture)
+    jobs = [(kernel, ARCHITECTURES[0]) for kernel in kernels] + [(kernels[0], a) for a in ARCHITECTURES[1:]]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for job in [pool.submit(check, *job) for job in jobs]:
+            job.result()
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", *ARCHITECTURES])
+def test_helpers_compile(architecture):
+    """All of common.cuh, whichever of it the kernels use at present."""
+    if compiler() is None:
+        pytest.skip(NO_COMPILER)
+    folder = pathlib.Path(cuda_emulator.__file__).parent / "selftest"
+    check(seam.Kernel("copies_asynchronously", str(folder / "bugs.cu")), architecture)
+    for storage in ("float", "double", "f16_t", "bf16_t"):
+        check(
+            seam.Kernel("widen", str(folder / "built_ins.cu"), T=storage, FUNCTION="fast_softplus"),
+            architecture,
+        )
 
 
 def test_errors_are_reported(tmp_path):

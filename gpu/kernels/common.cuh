@@ -70,14 +70,16 @@ struct __align__(sizeof(storage) * count) pack {
 };
 
 template <int count, class storage>
-__device__ __forceinline__ void ld_pack(const storage* source, typename accumulator<storage>::type (&values)[count]) {
+__device__ __forceinline__ void ld_pack(const storage* source,
+                                        typename accumulator<storage>::type (&values)[count]) {
   pack<storage, count> items = *reinterpret_cast<const pack<storage, count>*>(source);
 #pragma unroll
   for (int i = 0; i < count; i++) values[i] = ld(items.item[i]);
 }
 
 template <int count, class storage>
-__device__ __forceinline__ void st_pack(storage* target, const typename accumulator<storage>::type (&values)[count]) {
+__device__ __forceinline__ void st_pack(storage* target,
+                                        const typename accumulator<storage>::type (&values)[count]) {
   pack<storage, count> items;
 #pragma unroll
   for (int i = 0; i < count; i++) st(&items.item[i], values[i]);
@@ -85,7 +87,9 @@ __device__ __forceinline__ void st_pack(storage* target, const typename accumula
 }
 
 // true if the pointer allows 16-byte accesses; a null pointer does
-__device__ __forceinline__ bool aligned16(const void* pointer) { return ((unsigned long long)pointer & 15) == 0; }
+__device__ __forceinline__ bool aligned16(const void* pointer) {
+  return ((unsigned long long)pointer & 15) == 0;
+}
 
 // ---- threads
 
@@ -95,7 +99,8 @@ __device__ __forceinline__ index_t global_index() { return (index_t)blockIdx.x *
 template <class value_t>
 __device__ __forceinline__ value_t warp_sum(value_t value) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance >>= 1) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  for (int distance = 16; distance > 0; distance >>= 1)
+    value += __shfl_xor_sync(0xffffffffu, value, distance);
   return value;
 }
 
@@ -117,7 +122,7 @@ __device__ __forceinline__ value_t block_sum(value_t value, value_t* scratch) {
 #ifdef CUDA_EMULATOR
 #define DYNAMIC_SHARED(type, name) type* name = (type*)emulator_dynamic_shared()
 #else
-#define DYNAMIC_SHARED(type, name)                                  \
+#define DYNAMIC_SHARED(type, name)                              \
   extern __shared__ __align__(16) unsigned char name##_bytes[]; \
   type* name = reinterpret_cast<type*>(name##_bytes)
 #endif
@@ -131,9 +136,11 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global, int
 #if __CUDA_ARCH__ >= 800
   unsigned target = (unsigned)__cvta_generic_to_shared(shared);
   if (bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(valid) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(valid)
+                 : "memory");
   else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(target), "l"(global), "n"(bytes), "r"(valid)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(target), "l"(global), "n"(bytes),
+                 "r"(valid)
                  : "memory");
 #else
   for (int i = 0; i < bytes; i++) ((char*)shared)[i] = i < valid ? ((const char*)global)[i] : 0;
@@ -159,7 +166,8 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global, int
 }
 __device__ __forceinline__ void copy_async_commit() { emulator_copy_commit(); }
 template <int pending>
-__device__ __forceinline__ void copy_async_wait(int line = __builtin_LINE(), const char* file = __builtin_FILE()) {
+__device__ __forceinline__ void copy_async_wait(int line = __builtin_LINE(),
+                                                const char* file = __builtin_FILE()) {
   emulator_copy_wait(pending, line, file);
 }
 #endif
@@ -222,7 +230,8 @@ __device__ __forceinline__ real value_relu(real x) { return x < real(0) ? real(0
 template <class real>
 __device__ __forceinline__ real slope_relu(real x) { return x > real(0) ? real(1) : real(0); }
 
-// the slopes of sigmoid and tanh by e = exp(-|x|): s (1 - s) and 1 - t^2 lose their digits where they are small
+// the slopes of sigmoid and tanh by e = exp(-|x|): s (1 - s) and 1 - t^2 lose their digits where they are
+// small
 template <class real>
 __device__ __forceinline__ real value_sigmoid(real x) { return real(1) / (real(1) + exp(-x)); }
 template <class real>
@@ -251,7 +260,9 @@ __device__ __forceinline__ real slope_softplus(real x) { return value_sigmoid(x)
 
 // Phi(x) = erfc(-x / sqrt 2) / 2: unlike 1 + erf it keeps its digits on the left
 template <class real>
-__device__ __forceinline__ real normal_cdf(real x) { return real(0.5) * erfc(x * real(-0.70710678118654752440)); }
+__device__ __forceinline__ real normal_cdf(real x) {
+  return real(0.5) * erfc(x * real(-0.70710678118654752440));
+}
 template <class real>
 __device__ __forceinline__ real value_gelu(real x) { return x * normal_cdf(x); }
 template <class real>

@@ -8,7 +8,8 @@
 constexpr int ITEMS = 16 / sizeof(T);
 
 // y = f(x)
-extern "C" __global__ void __launch_bounds__(256) unary_forward(const T* __restrict__ x, T* __restrict__ y, long long n) {
+extern "C" __global__ void __launch_bounds__(256)
+    unary_forward(const T* __restrict__ x, T* __restrict__ y, long long n) {
   index_t start = global_index() * ITEMS;
   if (start + ITEMS <= n && aligned16(x) && aligned16(y)) {
     acc_t values[ITEMS];
@@ -33,6 +34,7 @@ extern "C" __global__ void __launch_bounds__(256)
     for (int i = 0; i < ITEMS; i++) values[i] = cotangents[i] * JOIN(slope_, OP)(values[i]);
     st_pack<ITEMS>(dx + start, values);
   } else {
-    for (index_t i = start; i < n && i < start + ITEMS; i++) st(&dx[i], ld(dy[i]) * JOIN(slope_, OP)(ld(x[i])));
+    for (index_t i = start; i < n && i < start + ITEMS; i++)
+      st(&dx[i], ld(dy[i]) * JOIN(slope_, OP)(ld(x[i])));
   }
 }

@@ -59,18 +59,20 @@ enum WarpOp {
 }  // namespace emulator
 
 extern "C" {
-int emulator_barrier(int kind, int predicate, int line, const char *file);
-uint64_t emulator_warp(int op, unsigned mask, uint64_t value, int source, int line, const char *file);
-void *emulator_dynamic_shared();
-void emulator_note_atomic(void *address, int bytes, void *caller);
-void emulator_copy_async(void *shared, const void *global, int bytes, int valid);
+int emulator_barrier(int kind, int predicate, int line, const char* file);
+uint64_t emulator_warp(int op, unsigned mask, uint64_t value, int source, int line, const char* file);
+void* emulator_dynamic_shared();
+void emulator_note_atomic(void* address, int bytes, void* caller);
+void emulator_copy_async(void* shared, const void* global, int bytes, int valid);
 void emulator_copy_commit();
-void emulator_copy_wait(int pending, int line, const char *file);
+void emulator_copy_wait(int pending, int line, const char* file);
 void emulator_trap();
 }
 
 // ---- block barriers
-EMULATOR_INLINE void __syncthreads(EMULATOR_PLACE) { emulator_barrier(emulator::barrier_plain, 0, line, file); }
+EMULATOR_INLINE void __syncthreads(EMULATOR_PLACE) {
+  emulator_barrier(emulator::barrier_plain, 0, line, file);
+}
 EMULATOR_INLINE int __syncthreads_count(int predicate, EMULATOR_PLACE) {
   return emulator_barrier(emulator::barrier_count, predicate != 0, line, file);
 }
@@ -90,7 +92,8 @@ EMULATOR_INLINE int lane() {
   return (threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) & 31;
 }
 template <class value_t>
-EMULATOR_INLINE value_t exchange(int op, unsigned mask, value_t value, int source, int line, const char *file) {
+EMULATOR_INLINE value_t exchange(int op, unsigned mask, value_t value, int source, int line,
+                                 const char* file) {
   static_assert(sizeof(value_t) <= 8 && std::is_trivially_copyable<value_t>::value, "not a shuffle type");
   uint64_t bits = 0;
   memcpy(&bits, &value, sizeof value);
@@ -104,24 +107,28 @@ EMULATOR_INLINE void __syncwarp(unsigned mask = 0xffffffffu, EMULATOR_PLACE) {
   emulator_warp(emulator::warp_sync, mask, 0, 0, line, file);
 }
 template <class value_t>
-EMULATOR_INLINE value_t __shfl_sync(unsigned mask, value_t value, int source, int width = 32, EMULATOR_PLACE) {
+EMULATOR_INLINE value_t __shfl_sync(unsigned mask, value_t value, int source, int width = 32,
+                                    EMULATOR_PLACE) {
   int from = (emulator::lane() & ~(width - 1)) | (source & (width - 1));
   return emulator::exchange(emulator::warp_shuffle, mask, value, from, line, file);
 }
 template <class value_t>
-EMULATOR_INLINE value_t __shfl_xor_sync(unsigned mask, value_t value, int bits, int width = 32, EMULATOR_PLACE) {
+EMULATOR_INLINE value_t __shfl_xor_sync(unsigned mask, value_t value, int bits, int width = 32,
+                                        EMULATOR_PLACE) {
   int own = emulator::lane(), from = own ^ bits;
   if (from > (own | (width - 1))) from = own;
   return emulator::exchange(emulator::warp_shuffle, mask, value, from, line, file);
 }
 template <class value_t>
-EMULATOR_INLINE value_t __shfl_up_sync(unsigned mask, value_t value, unsigned by, int width = 32, EMULATOR_PLACE) {
+EMULATOR_INLINE value_t __shfl_up_sync(unsigned mask, value_t value, unsigned by, int width = 32,
+                                       EMULATOR_PLACE) {
   int own = emulator::lane(), from = own - (int)by;
   if (from < (own & ~(width - 1))) from = own;
   return emulator::exchange(emulator::warp_shuffle, mask, value, from, line, file);
 }
 template <class value_t>
-EMULATOR_INLINE value_t __shfl_down_sync(unsigned mask, value_t value, unsigned by, int width = 32, EMULATOR_PLACE) {
+EMULATOR_INLINE value_t __shfl_down_sync(unsigned mask, value_t value, unsigned by, int width = 32,
+                                         EMULATOR_PLACE) {
   int own = emulator::lane(), from = own + (int)by;
   if (from > (own | (width - 1))) from = own;
   return emulator::exchange(emulator::warp_shuffle, mask, value, from, line, file);
@@ -135,8 +142,8 @@ EMULATOR_INLINE int __any_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
 EMULATOR_INLINE int __all_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
   return __ballot_sync(mask, !predicate, line, file) == 0;
 }
-#define EMULATOR_REDUCE(name, value_t, op)                                                  \
-  EMULATOR_INLINE value_t name(unsigned mask, value_t value, EMULATOR_PLACE) {              \
+#define EMULATOR_REDUCE(name, value_t, op)                                             \
+  EMULATOR_INLINE value_t name(unsigned mask, value_t value, EMULATOR_PLACE) {         \
     return (value_t)emulator_warp(emulator::op, mask, (uint32_t)value, 0, line, file); \
   }
 EMULATOR_REDUCE(__reduce_add_sync, int, warp_add)
@@ -153,43 +160,38 @@ EMULATOR_REDUCE(__reduce_xor_sync, unsigned, warp_xor)
 // it is kept out of the checker, which is told of the access instead
 namespace emulator {
 template <class value_t, class change_t>
-static __attribute__((noinline, no_sanitize("thread", "undefined"))) value_t modify(value_t *address, change_t change) {
+static __attribute__((noinline, no_sanitize("thread", "undefined"))) value_t modify(value_t* address,
+                                                                                    change_t change) {
   emulator_note_atomic(address, sizeof(value_t), __builtin_return_address(0));
   value_t old = *address;
   *address = change(old);
   return old;
 }
 }  // namespace emulator
-#define EMULATOR_ATOMIC(name, result)                                                       \
-  template <class value_t>                                                                  \
-  EMULATOR_INLINE value_t name(value_t *address, std::common_type_t<value_t> value) {       \
-    return emulator::modify(address, [=](value_t old) -> value_t { return result; });  \
+#define EMULATOR_ATOMIC(name, result)                                                 \
+  template <class value_t>                                                            \
+  EMULATOR_INLINE value_t name(value_t* address, std::common_type_t<value_t> value) { \
+    return emulator::modify(address, [=](value_t old) -> value_t { return result; }); \
   }
 EMULATOR_ATOMIC(atomicAdd, old + value)
 EMULATOR_ATOMIC(atomicMax, old > value ? old : value)
 EMULATOR_ATOMIC(atomicMin, old < value ? old : value)
 EMULATOR_ATOMIC(atomicOr, old | value)
-EMULATOR_ATOMIC(atomicAnd, old & value)
+EMULATOR_ATOMIC(atomicAnd, old& value)
 EMULATOR_ATOMIC(atomicExch, ((void)old, value))
 template <class value_t>
-EMULATOR_INLINE value_t atomicCAS(value_t *address, std::common_type_t<value_t> expected,
+EMULATOR_INLINE value_t atomicCAS(value_t* address, std::common_type_t<value_t> expected,
                                   std::common_type_t<value_t> value) {
   return emulator::modify(address, [=](value_t old) { return old == expected ? value : old; });
 }
 
 // ---- vector types
-#define EMULATOR_VECTOR(item_t, name)                                                             \
-  struct alignas(2 * sizeof(item_t)) name##2 {                                                    \
-    item_t x, y;                                                                                  \
-  };                                                                                              \
-  struct name##3 {                                                                                \
-    item_t x, y, z;                                                                               \
-  };                                                                                              \
-  struct alignas(sizeof(item_t) * 4 > 16 ? 16 : sizeof(item_t) * 4) name##4 {                     \
-    item_t x, y, z, w;                                                                            \
-  };                                                                                              \
-  EMULATOR_INLINE name##2 make_##name##2(item_t x, item_t y) { return {x, y}; }                   \
-  EMULATOR_INLINE name##3 make_##name##3(item_t x, item_t y, item_t z) { return {x, y, z}; }      \
+#define EMULATOR_VECTOR(item_t, name)                                                               \
+  struct alignas(2 * sizeof(item_t)) name##2 { item_t x, y; };                                      \
+  struct name##3 { item_t x, y, z; };                                                               \
+  struct alignas(sizeof(item_t) * 4 > 16 ? 16 : sizeof(item_t) * 4) name##4 { item_t x, y, z, w; }; \
+  EMULATOR_INLINE name##2 make_##name##2(item_t x, item_t y) { return {x, y}; }                     \
+  EMULATOR_INLINE name##3 make_##name##3(item_t x, item_t y, item_t z) { return {x, y, z}; }        \
   EMULATOR_INLINE name##4 make_##name##4(item_t x, item_t y, item_t z, item_t w) { return {x, y, z, w}; }
 EMULATOR_VECTOR(float, float)
 EMULATOR_VECTOR(double, double)
@@ -208,12 +210,16 @@ EMULATOR_INLINE uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 EMULATOR_INLINE uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 // ---- cache hints
-#define EMULATOR_LOAD(name)  \
-  template <class value_t>   \
-  EMULATOR_INLINE value_t name(const value_t *address) { return *address; }
-#define EMULATOR_STORE(name) \
-  template <class value_t>   \
-  EMULATOR_INLINE void name(value_t *address, value_t value) { *address = value; }
+#define EMULATOR_LOAD(name)                              \
+  template <class value_t>                               \
+  EMULATOR_INLINE value_t name(const value_t* address) { \
+    return *address;                                     \
+  }
+#define EMULATOR_STORE(name)                                   \
+  template <class value_t>                                     \
+  EMULATOR_INLINE void name(value_t* address, value_t value) { \
+    *address = value;                                          \
+  }
 EMULATOR_LOAD(__ldg)
 EMULATOR_LOAD(__ldca)
 EMULATOR_LOAD(__ldcg)
@@ -247,22 +253,22 @@ EMULATOR_INLINE float __fadd_rn(float a, float b) {
 EMULATOR_INLINE float rsqrtf(float a) { return 1.0f / sqrtf(a); }
 EMULATOR_INLINE float rsqrt(float a) { return 1.0f / sqrtf(a); }
 EMULATOR_INLINE double rsqrt(double a) { return 1.0 / sqrt(a); }
-EMULATOR_INLINE void sincospif(float x, float *s, float *c) {
+EMULATOR_INLINE void sincospif(float x, float* s, float* c) {
   *s = (float)sin(3.14159265358979323846 * x);
   *c = (float)cos(3.14159265358979323846 * x);
 }
-EMULATOR_INLINE void sincospi(double x, double *s, double *c) {
+EMULATOR_INLINE void sincospi(double x, double* s, double* c) {
   double r = fmod(x, 2.0);
   *s = sin(3.14159265358979323846 * r);
   *c = cos(3.14159265358979323846 * r);
 }
 EMULATOR_INLINE float __saturatef(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
 
-#define EMULATOR_BITS(name, to_t, from_t)    \
-  EMULATOR_INLINE to_t name(from_t value) {  \
-    to_t bits;                               \
-    memcpy(&bits, &value, sizeof bits);      \
-    return bits;                             \
+#define EMULATOR_BITS(name, to_t, from_t)   \
+  EMULATOR_INLINE to_t name(from_t value) { \
+    to_t bits;                              \
+    memcpy(&bits, &value, sizeof bits);     \
+    return bits;                            \
   }
 EMULATOR_BITS(__float_as_int, int, float)
 EMULATOR_BITS(__float_as_uint, unsigned, float)
@@ -280,8 +286,8 @@ EMULATOR_INLINE unsigned __brev(unsigned x) {
 }
 
 // like CUDA's, only for two operands of one type; fminf and fmaxf prefer the operand that is no NaN
-#define EMULATOR_MIN_MAX(value_t)                                              \
-  EMULATOR_INLINE value_t min(value_t a, value_t b) { return b < a ? b : a; }  \
+#define EMULATOR_MIN_MAX(value_t)                                             \
+  EMULATOR_INLINE value_t min(value_t a, value_t b) { return b < a ? b : a; } \
   EMULATOR_INLINE value_t max(value_t a, value_t b) { return a < b ? b : a; }
 EMULATOR_MIN_MAX(int)
 EMULATOR_MIN_MAX(unsigned)
@@ -297,11 +303,11 @@ EMULATOR_INLINE double max(double a, double b) { return fmax(a, b); }
 // ---- entry points: the build appends one pair of functions per kernel (build.py), which call these
 namespace emulator {
 template <class... types, size_t... places>
-EMULATOR_INLINE void spread(void (*kernel)(types...), void **arguments, std::index_sequence<places...>) {
-  kernel(*(std::remove_const_t<types> *)arguments[places]...);
+EMULATOR_INLINE void spread(void (*kernel)(types...), void** arguments, std::index_sequence<places...>) {
+  kernel(*(std::remove_const_t<types>*)arguments[places]...);
 }
 template <class... types>
-EMULATOR_INLINE void enter(void (*kernel)(types...), void **arguments) {
+EMULATOR_INLINE void enter(void (*kernel)(types...), void** arguments) {
   spread(kernel, arguments, std::index_sequence_for<types...>{});
 }
 // what a parameter is, for the launcher's checks: see Entry in build.py
@@ -317,12 +323,15 @@ struct item {
   typedef std::conditional_t<std::is_void<bare>::value, char, bare> of;
 };
 template <class... types>
-int describe(void (*)(types...), char *kinds, char *items, int *sizes) {
+int describe(void (*)(types...), char* kinds, char* items, int* sizes) {
   int count = 0;
-  (void)std::initializer_list<int>{(kinds[count] = kind<types>(), items[count] = kind<typename item<types>::of>(),
+  (void)std::initializer_list<int>{(kinds[count] = kind<types>(),
+                                    items[count] = kind<typename item<types>::of>(),
                                     sizes[count] = sizeof(typename item<types>::of), count++)...};
   return count;
 }
 template <class... rest>
-constexpr int first(int value, rest...) { return value; }
+constexpr int first(int value, rest...) {
+  return value;
+}
 }  // namespace emulator

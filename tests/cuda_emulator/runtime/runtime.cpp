@@ -19,12 +19,7 @@
 #include <mutex>
 #include <numeric>
 
-#if !defined(__x86_64__)
-#define USE_UCONTEXT
-#endif
-#ifdef USE_UCONTEXT
-#include <ucontext.h>
-#endif
+#include "fibers.h"
 
 __attribute__((visibility("default"))) uint3 threadIdx, blockIdx;
 __attribute__((visibility("default"))) dim3 blockDim, gridDim;
@@ -32,104 +27,28 @@ Machine machine;
 
 namespace {
 
-constexpr size_t stack_bytes = 64 << 10, guard_bytes = 4096;
-constexpr int max_threads = 1024;
+// ---- stacks of the fibers
 
-// ---- fibers
-
-char *stacks;
+char* stacks;
 std::vector<int> free_stacks;
-
-void fiber_main();
-
-#ifdef USE_UCONTEXT
-std::vector<ucontext_t> contexts(max_threads);
-ucontext_t home_context;
-
-void prepare(Thread *thread, char *bottom, char *top) {
-  ucontext_t &context = contexts[thread->stack];
-  getcontext(&context);
-  context.uc_stack.ss_sp = bottom;
-  context.uc_stack.ss_size = top - bottom;
-  context.uc_link = nullptr;
-  makecontext(&context, fiber_main, 0);
-  thread->stack_pointer = top;
-}
-void switch_to(Thread *from, Thread *to) {
-  static ucontext_t dropped;
-  swapcontext(from ? &contexts[from->stack] : &dropped, &contexts[to->stack]);
-}
-void leave_home(Thread *first) { swapcontext(&home_context, &contexts[first->stack]); }
-[[noreturn]] void go_home() {
-  setcontext(&home_context);
-  abort();
-}
-#else
-// saves the callee-saved registers on the stack, the stack pointer in *from, and continues at `to`: 10 ns,
-// where swapcontext takes 175 because it saves the signal mask
-extern "C" void emulator_switch(void **from, void *to) __attribute__((visibility("hidden")));
-asm(R"(
-  .text
-  .globl emulator_switch
-  .hidden emulator_switch
-  .type emulator_switch,@function
-emulator_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp,(%rdi)
-  movq %rsi,%rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-  .size emulator_switch,.-emulator_switch
-)");
-void *home_stack_pointer;
-
-void prepare(Thread *thread, char *, char *top) {
-  void **frame = (void **)((uintptr_t)top & ~(uintptr_t)15);
-  *--frame = nullptr;
-  *--frame = (void *)fiber_main;
-  frame -= 6;
-  memset(frame, 0, 6 * sizeof *frame);
-  thread->stack_pointer = frame;
-}
-void switch_to(Thread *from, Thread *to) {
-  void *dropped;
-  emulator_switch(from ? &from->stack_pointer : &dropped, to->stack_pointer);
-}
-void leave_home(Thread *first) { emulator_switch(&home_stack_pointer, first->stack_pointer); }
-[[noreturn]] void go_home() {
-  void *dropped;
-  emulator_switch(&dropped, home_stack_pointer);
-  abort();
-}
-#endif
 
 void map_stacks() {
   if (stacks) return;
-  stacks = (char *)mmap(nullptr, stack_bytes * max_threads, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  stacks = (char*)mmap(nullptr, stack_bytes * max_threads, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   for (int i = 0; i < max_threads; i++) mprotect(stacks + i * stack_bytes, guard_bytes, PROT_NONE);
 }
 
-void give_stack(Thread *thread) {
+void give_stack(Thread* thread) {
   thread->stack = free_stacks.back();
   free_stacks.pop_back();
-  char *bottom = stacks + thread->stack * stack_bytes + guard_bytes;
+  char* bottom = stacks + thread->stack * stack_bytes + guard_bytes;
   // tops at equal distances would share cache sets
-  char *top = stacks + (thread->stack + 1) * stack_bytes - 64 - thread->stack % 16 * 192;
+  char* top = stacks + (thread->stack + 1) * stack_bytes - 64 - thread->stack % 16 * 192;
   prepare(thread, bottom, top);
 }
 
-void resume(Thread *from, Thread *to) {
+void resume(Thread* from, Thread* to) {
   machine.current = to;
   threadIdx = to->index;
   if (!to->stack_pointer) give_stack(to);
@@ -138,7 +57,7 @@ void resume(Thread *from, Thread *to) {
 
 // ---- the queue of threads that can run; the schedule decides which is next
 
-std::vector<Thread *> queue;
+std::vector<Thread*> queue;
 size_t queue_head, queue_length;
 
 uint64_t next_random() {
@@ -149,16 +68,16 @@ uint64_t next_random() {
   return machine.random = x;
 }
 
-void enqueue(Thread *thread) {
+void enqueue(Thread* thread) {
   if (thread->state != unstarted) thread->state = ready;
   queue[(queue_head + queue_length++) % queue.size()] = thread;
 }
 
-Thread *dequeue() {
+Thread* dequeue() {
   if (!queue_length) return nullptr;
   queue_length--;
   if (machine.launch->schedule == schedule_fifo) {
-    Thread *first = queue[queue_head];
+    Thread* first = queue[queue_head];
     queue_head = (queue_head + 1) % queue.size();
     return first;
   }
@@ -176,23 +95,24 @@ Thread *dequeue() {
   };
   std::vector<Group> groups;
   int exited = 0;
-  for (Thread &thread : machine.threads) {
+  for (Thread& thread : machine.threads) {
     if (thread.state == finished) {
       exited++;
       continue;
     }
     Place place = thread.state == in_warp_op ? thread.warp->place[thread.lane] : thread.place;
     bool known = false;
-    for (Group &group : groups)
+    for (Group& group : groups)
       if (group.place.line == place.line && group.state == thread.state) group.count++, known = true;
     if (!known) groups.push_back({place, thread.state, 1});
   }
   char text[600];
   int used = 0;
-  for (Group &group : groups)
+  for (Group& group : groups)
     if (used < 500)
       used += snprintf(text + used, sizeof text - used, "%d thread(s) at %s %s:%d, ", group.count,
-                       group.state == at_barrier ? "barrier" : "warp collective", group.place.file, group.place.line);
+                       group.state == at_barrier ? "barrier" : "warp collective", group.place.file,
+                       group.place.line);
   fail(0, "deadlock in block (%u,%u,%u): %s%d exited", blockIdx.x, blockIdx.y, blockIdx.z, text, exited);
 }
 
@@ -204,37 +124,38 @@ void wait() {
 
 // ---- barriers of the block
 
-bool skipped(int line, const char *file) {
-  const Launch *launch = machine.launch;
+bool skipped(int line, const char* file) {
+  const Launch* launch = machine.launch;
   return launch->skipped_file && line == launch->skipped_line && !strcmp(file, launch->skipped_file);
 }
 
 std::vector<Place> recorded;
 
-void record(int line, const char *file) {
+void record(int line, const char* file) {
   if (!machine.launch->recording) return;
-  for (Place &place : recorded)
+  for (Place& place : recorded)
     if (place.line == line && !strcmp(place.file, file)) return;
   recorded.push_back({file, line});
 }
 
 void release_barrier() {
-  Thread *first = nullptr;
+  Thread* first = nullptr;
   int count = 0;
-  for (Thread &thread : machine.threads) {
+  for (Thread& thread : machine.threads) {
     if (thread.state != at_barrier) continue;
     if (!first) first = &thread;
     count += thread.predicate;
     if (thread.place.line != first->place.line || thread.barrier_kind != first->barrier_kind)
-      fail(0, "divergent barrier in block (%u,%u,%u): thread (%u,%u,%u) at %s:%d, thread (%u,%u,%u) at %s:%d", blockIdx.x,
-           blockIdx.y, blockIdx.z, first->index.x, first->index.y, first->index.z, first->place.file, first->place.line,
-           thread.index.x, thread.index.y, thread.index.z, thread.place.file, thread.place.line);
+      fail(0, "divergent barrier in block (%u,%u,%u): thread (%u,%u,%u) at %s:%d, thread (%u,%u,%u) at %s:%d",
+           blockIdx.x, blockIdx.y, blockIdx.z, first->index.x, first->index.y, first->index.z,
+           first->place.file, first->place.line, thread.index.x, thread.index.y, thread.index.z,
+           thread.place.file, thread.place.line);
   }
   int exited = (int)machine.threads.size() - machine.alive;
   if (exited)
-    fail(0, "%d thread(s) of block (%u,%u,%u) exited before the barrier at %s:%d", exited, blockIdx.x, blockIdx.y,
-         blockIdx.z, first->place.file, first->place.line);
-  for (Thread &thread : machine.threads) {
+    fail(0, "%d thread(s) of block (%u,%u,%u) exited before the barrier at %s:%d", exited, blockIdx.x,
+         blockIdx.y, blockIdx.z, first->place.file, first->place.line);
+  for (Thread& thread : machine.threads) {
     int kind = thread.barrier_kind;
     thread.barrier_result = kind == emulator::barrier_count ? count
                             : kind == emulator::barrier_and ? count == machine.waiting
@@ -262,17 +183,21 @@ uint32_t combine(int op, uint32_t a, uint32_t b) {
 }
 
 // all lanes of `taking_part` have arrived; `leader` is one of them
-void complete_collective(Warp *warp, unsigned taking_part, int leader) {
+void complete_collective(Warp* warp, unsigned taking_part, int leader) {
   int op = warp->op[leader], number = (int)(warp - machine.warps.data());
   unsigned ballot = 0;
   uint32_t total = 0;
   bool first = true;
   for (int lane = 0; lane < 32; lane++) {
     if (!(taking_part >> lane & 1)) continue;
-    if (warp->op[lane] != op || warp->mask[lane] != warp->mask[leader] || warp->place[lane].line != warp->place[leader].line)
-      fail(0, "divergent warp collective in block (%u,%u,%u) warp %d: lane %d at %s:%d mask %08x, lane %d at %s:%d mask %08x",
-           blockIdx.x, blockIdx.y, blockIdx.z, number, leader, warp->place[leader].file, warp->place[leader].line,
-           warp->mask[leader], lane, warp->place[lane].file, warp->place[lane].line, warp->mask[lane]);
+    if (warp->op[lane] != op || warp->mask[lane] != warp->mask[leader] ||
+        warp->place[lane].line != warp->place[leader].line)
+      fail(0,
+           "divergent warp collective in block (%u,%u,%u) warp %d: lane %d at %s:%d mask %08x, lane %d at "
+           "%s:%d mask %08x",
+           blockIdx.x, blockIdx.y, blockIdx.z, number, leader, warp->place[leader].file,
+           warp->place[leader].line, warp->mask[leader], lane, warp->place[lane].file, warp->place[lane].line,
+           warp->mask[lane]);
     uint32_t value = (uint32_t)warp->value[lane];
     if (value) ballot |= 1u << lane;
     total = first ? value : combine(op, total, value);
@@ -282,9 +207,11 @@ void complete_collective(Warp *warp, unsigned taking_part, int leader) {
     if (!(taking_part >> lane & 1)) continue;
     int source = warp->source[lane];
     if (op == emulator::warp_shuffle && !(taking_part >> source & 1))
-      fail(0, "shuffle at %s:%d: lane %d of warp %d in block (%u,%u,%u) reads lane %d, which does not take part",
-           warp->place[lane].file, warp->place[lane].line, lane, number, blockIdx.x, blockIdx.y, blockIdx.z, source);
-    warp->result[lane] = op == emulator::warp_shuffle   ? warp->value[source]
+      fail(0,
+           "shuffle at %s:%d: lane %d of warp %d in block (%u,%u,%u) reads lane %d, which does not take part",
+           warp->place[lane].file, warp->place[lane].line, lane, number, blockIdx.x, blockIdx.y, blockIdx.z,
+           source);
+    warp->result[lane] = op == emulator::warp_shuffle  ? warp->value[source]
                          : op == emulator::warp_ballot ? ballot
                                                        : total;
   }
@@ -295,18 +222,18 @@ void complete_collective(Warp *warp, unsigned taking_part, int leader) {
   }
 }
 
-void wake_lanes(Warp *warp, unsigned lanes) {
-  Thread *first = &machine.threads[(warp - machine.warps.data()) * 32];
+void wake_lanes(Warp* warp, unsigned lanes) {
+  Thread* first = &machine.threads[(warp - machine.warps.data()) * 32];
   for (int lane = 0; lane < 32; lane++)
     if (lanes >> lane & 1) enqueue(first + lane);
 }
 
 // ---- the life of a thread and of a block
 
-void end_thread(Thread *thread) {
+void end_thread(Thread* thread) {
   thread->state = finished;
   machine.alive--;
-  Warp *warp = thread->warp;
+  Warp* warp = thread->warp;
   warp->alive &= ~(1u << thread->lane);
   while (warp->waiting) {
     int leader = __builtin_ctz(warp->waiting);
@@ -320,10 +247,10 @@ void end_thread(Thread *thread) {
 
 void fiber_main() {
   for (;;) {
-    Thread *self = machine.current;
+    Thread* self = machine.current;
     machine.launch->entry(machine.launch->arguments);
     end_thread(self);
-    Thread *next = dequeue();
+    Thread* next = dequeue();
     if (!next) {
       if (machine.alive) report_deadlock();
       go_home();
@@ -340,18 +267,19 @@ void fiber_main() {
   }
 }
 
-void fill(char *begin, char *end, int byte) {
+void fill(char* begin, char* end, int byte) {
   // volatile, because the compiler knows memset and address sanitizers intercept it
   uint64_t word = 0x0101010101010101u * (unsigned char)byte;
-  volatile char *at = begin;
-  for (; at + 8 <= end; at += 8) *(volatile uint64_t *)at = word;
+  volatile char* at = begin;
+  for (; at + 8 <= end; at += 8) *(volatile uint64_t*)at = word;
   for (; at < end; at++) *at = (char)byte;
 }
 
 __attribute__((noinline)) void run_block(uint64_t number) {
-  Launch *launch = machine.launch;
-  unsigned *grid = launch->grid;
-  blockIdx = {(unsigned)(number % grid[0]), (unsigned)(number / grid[0] % grid[1]), (unsigned)(number / grid[0] / grid[1])};
+  Launch* launch = machine.launch;
+  unsigned* grid = launch->grid;
+  blockIdx = {(unsigned)(number % grid[0]), (unsigned)(number / grid[0] % grid[1]),
+              (unsigned)(number / grid[0] / grid[1])};
   fill(launch->static_begin, launch->static_end, launch->poison);
   if (machine.dynamic_shared)
     fill(machine.dynamic_shared, machine.dynamic_shared + launch->dynamic_bytes, launch->poison);
@@ -363,12 +291,12 @@ __attribute__((noinline)) void run_block(uint64_t number) {
   machine.waiting = 0;
   machine.block_epoch = ++machine.epoch;
   for (int i = 0; i < (int)machine.warps.size(); i++) {
-    Warp &warp = machine.warps[i];
+    Warp& warp = machine.warps[i];
     warp.alive = count - i * 32 >= 32 ? 0xffffffffu : (1u << (count - i * 32)) - 1;
     warp.waiting = warp.phase = 0;
   }
   for (int i = 0; i < count; i++) {
-    Thread &thread = machine.threads[i];
+    Thread& thread = machine.threads[i];
     thread.stack_pointer = nullptr;
     thread.state = unstarted;
     thread.number = i;
@@ -379,7 +307,7 @@ __attribute__((noinline)) void run_block(uint64_t number) {
     if (thread.copies.size() != 1 || !thread.copies[0].empty()) thread.copies.assign(1, {});
     enqueue(&thread);
   }
-  Thread *first = dequeue();
+  Thread* first = dequeue();
   machine.current = first;
   threadIdx = first->index;
   give_stack(first);
@@ -396,11 +324,12 @@ uint64_t block_at(uint64_t i, uint64_t count, uint64_t step, uint64_t start) {
 }
 
 void run_blocks() {
-  Launch *launch = machine.launch;
+  Launch* launch = machine.launch;
   uint64_t count = launch->last_block - launch->first_block + 1, step = next_random() % count + 1;
   while (std::gcd(step, count) != 1) step++;
   uint64_t start = next_random() % count;
-  for (uint64_t i = 0; i < count && !machine.failed; i++) run_block(launch->first_block + block_at(i, count, step, start));
+  for (uint64_t i = 0; i < count && !machine.failed; i++)
+    run_block(launch->first_block + block_at(i, count, step, start));
 }
 
 // ---- signals: a fault in a kernel becomes a message
@@ -408,7 +337,7 @@ void run_blocks() {
 pthread_t launching_thread;
 jmp_buf signal_home;
 
-void on_signal(int number, siginfo_t *, void *context) {
+void on_signal(int number, siginfo_t*, void* context) {
   if (!pthread_equal(pthread_self(), launching_thread)) {
     // the timer's signal goes to any thread of the process; a fault elsewhere is not ours
     if (number == SIGVTALRM) {
@@ -418,13 +347,13 @@ void on_signal(int number, siginfo_t *, void *context) {
     signal(number, SIG_DFL);
     return;
   }
-  Launch *launch = machine.launch;
+  Launch* launch = machine.launch;
 #if defined(__x86_64__)
-  launch->error_address = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] + 1;
+  launch->error_address = ((ucontext_t*)context)->uc_mcontext.gregs[REG_RIP] + 1;
 #elif defined(__aarch64__)
-  launch->error_address = ((ucontext_t *)context)->uc_mcontext.pc + 4;
+  launch->error_address = ((ucontext_t*)context)->uc_mcontext.pc + 4;
 #endif
-  const char *meaning = number == SIGSEGV || number == SIGBUS ? "invalid address or stack overflow"
+  const char* meaning = number == SIGSEGV || number == SIGBUS   ? "invalid address or stack overflow"
                         : number == SIGILL || number == SIGTRAP ? "undefined behaviour"
                         : number == SIGFPE                      ? "integer division by zero"
                                                                 : "time limit, an endless loop?";
@@ -443,8 +372,7 @@ void run_guarded() {
   stack.ss_sp = handler_stack;
   stack.ss_size = sizeof handler_stack;
   sigaltstack(&stack, &old_stack);
-  struct sigaction action {
-  }, old[std::size(caught)];
+  struct sigaction action{}, old[std::size(caught)];
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
   for (size_t i = 0; i < std::size(caught); i++) sigaction(caught[i], &action, &old[i]);
@@ -460,14 +388,14 @@ void run_guarded() {
 
 // dynamic shared memory that ends at a page no one may touch
 struct DynamicShared {
-  char *map = nullptr;
+  char* map = nullptr;
   size_t bytes = 0;
 
   explicit DynamicShared(uint64_t wanted) {
     machine.dynamic_shared = nullptr;
     if (!wanted) return;
     bytes = (wanted + 4095) / 4096 * 4096 + guard_bytes;
-    map = (char *)mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    map = (char*)mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(map + bytes - guard_bytes, guard_bytes, PROT_NONE);
     machine.dynamic_shared = map + bytes - guard_bytes - (wanted + 15) / 16 * 16;
   }
@@ -481,7 +409,7 @@ std::mutex one_launch_at_a_time;
 
 }  // namespace
 
-void fail(uintptr_t code, const char *format, ...) {
+void fail(uintptr_t code, const char* format, ...) {
   if (!machine.failed) {
     machine.failed = true;
     va_list values;
@@ -496,16 +424,16 @@ void fail(uintptr_t code, const char *format, ...) {
 bool on_fiber_stack(uintptr_t address) { return address - (uintptr_t)stacks < stack_bytes * max_threads; }
 
 // the range that a loaded library takes in memory
-void library_range(uintptr_t inside, uintptr_t *begin, uintptr_t *end, uintptr_t *base) {
+void library_range(uintptr_t inside, uintptr_t* begin, uintptr_t* end, uintptr_t* base) {
   struct Search {
     uintptr_t inside, begin, end, base;
   } search{inside, 0, 0, 0};
   dl_iterate_phdr(
-      [](dl_phdr_info *info, size_t, void *data) {
-        Search &search = *(Search *)data;
+      [](dl_phdr_info* info, size_t, void* data) {
+        Search& search = *(Search*)data;
         uintptr_t low = ~(uintptr_t)0, high = 0;
         for (int i = 0; i < info->dlpi_phnum; i++) {
-          const ElfW(Phdr) &segment = info->dlpi_phdr[i];
+          const ElfW(Phdr) & segment = info->dlpi_phdr[i];
           if (segment.p_type != PT_LOAD) continue;
           low = std::min(low, (uintptr_t)(info->dlpi_addr + segment.p_vaddr));
           high = std::max(high, (uintptr_t)(info->dlpi_addr + segment.p_vaddr + segment.p_memsz));
@@ -524,9 +452,9 @@ void library_range(uintptr_t inside, uintptr_t *begin, uintptr_t *end, uintptr_t
 
 // ---- called by kernels
 
-EXPORT int emulator_barrier(int kind, int predicate, int line, const char *file) {
+EXPORT int emulator_barrier(int kind, int predicate, int line, const char* file) {
   if (skipped(line, file)) return kind == emulator::barrier_count ? predicate : predicate != 0;
-  Thread *self = machine.current;
+  Thread* self = machine.current;
   self->place = {file, line};
   self->barrier_kind = kind;
   self->predicate = predicate;
@@ -536,12 +464,14 @@ EXPORT int emulator_barrier(int kind, int predicate, int line, const char *file)
   return self->barrier_result;
 }
 
-EXPORT uint64_t emulator_warp(int op, unsigned mask, uint64_t value, int source, int line, const char *file) {
+EXPORT uint64_t emulator_warp(int op, unsigned mask, uint64_t value, int source, int line, const char* file) {
   if (op == emulator::warp_sync && skipped(line, file)) return 0;
-  Thread *self = machine.current;
-  Warp *warp = self->warp;
+  Thread* self = machine.current;
+  Warp* warp = self->warp;
   int lane = self->lane;
-  if (!(mask >> lane & 1)) fail(0, "warp collective at %s:%d: mask %08x lacks the calling lane %d, " AT, file, line, mask, lane, AT_VALUES);
+  if (!(mask >> lane & 1))
+    fail(0, "warp collective at %s:%d: mask %08x lacks the calling lane %d, " AT, file, line, mask, lane,
+         AT_VALUES);
   warp->op[lane] = op;
   warp->mask[lane] = mask;
   warp->value[lane] = value;
@@ -561,36 +491,38 @@ EXPORT uint64_t emulator_warp(int op, unsigned mask, uint64_t value, int source,
   return warp->result[lane];
 }
 
-EXPORT void *emulator_dynamic_shared() {
-  if (!machine.dynamic_shared) fail((uintptr_t)__builtin_return_address(0), "dynamic shared memory used but none given at the launch");
+EXPORT void* emulator_dynamic_shared() {
+  if (!machine.dynamic_shared)
+    fail((uintptr_t)__builtin_return_address(0), "dynamic shared memory used but none given at the launch");
   return machine.dynamic_shared;
 }
 
 EXPORT void emulator_trap() { fail((uintptr_t)__builtin_return_address(0), "__trap() in " AT, AT_VALUES); }
 
-EXPORT void emulator_note_atomic(void *address, int bytes, void *caller) {
+EXPORT void emulator_note_atomic(void* address, int bytes, void* caller) {
   check_access((uintptr_t)address, bytes, true, true, (uintptr_t)caller);
 }
 
 // ---- asynchronous copies land only at the wait, so that a missing one is seen
 
-EXPORT void emulator_copy_async(void *shared, const void *global, int bytes, int valid) {
+EXPORT void emulator_copy_async(void* shared, const void* global, int bytes, int valid) {
   uintptr_t code = (uintptr_t)__builtin_return_address(0);
-  if (((uintptr_t)shared | (uintptr_t)global) & (bytes - 1)) fail(code, "copy_async is not aligned to %d bytes, " AT, bytes, AT_VALUES);
+  if (((uintptr_t)shared | (uintptr_t)global) & (bytes - 1))
+    fail(code, "copy_async is not aligned to %d bytes, " AT, bytes, AT_VALUES);
   if (valid > 0) check_access((uintptr_t)global, valid, false, false, code);
   check_access((uintptr_t)shared, bytes, true, false, code);
-  machine.current->copies.back().push_back({(char *)shared, (const char *)global, bytes, valid});
+  machine.current->copies.back().push_back({(char*)shared, (const char*)global, bytes, valid});
   memset(shared, 0xff, bytes);
 }
 
 EXPORT void emulator_copy_commit() { machine.current->copies.emplace_back(); }
 
-EXPORT void emulator_copy_wait(int pending, int line, const char *file) {
+EXPORT void emulator_copy_wait(int pending, int line, const char* file) {
   record(line, file);
   if (skipped(line, file)) return;
-  std::vector<std::vector<AsyncCopy>> &groups = machine.current->copies;
+  std::vector<std::vector<AsyncCopy>>& groups = machine.current->copies;
   while ((int)groups.size() - 1 > pending) {
-    for (AsyncCopy &copy : groups.front()) {
+    for (AsyncCopy& copy : groups.front()) {
       // checked at its start too: a copy may neither land on nor start under another thread's reads
       check_access((uintptr_t)copy.target, copy.bytes, true, false, (uintptr_t)__builtin_return_address(0));
       memcpy(copy.target, copy.source, copy.valid);
@@ -602,7 +534,7 @@ EXPORT void emulator_copy_wait(int pending, int line, const char *file) {
 
 // ---- called by Python
 
-EXPORT int emulator_launch(Launch *launch) {
+EXPORT int emulator_launch(Launch* launch) {
   std::lock_guard<std::mutex> lock(one_launch_at_a_time);
   map_stacks();
   launching_thread = pthread_self();
@@ -627,7 +559,7 @@ EXPORT int emulator_launch(Launch *launch) {
 }
 
 // the places of the barriers met while recording; returns their number and forgets them if `places` is given
-EXPORT int emulator_recorded(Place *places) {
+EXPORT int emulator_recorded(Place* places) {
   int count = (int)recorded.size();
   if (places) {
     std::copy(recorded.begin(), recorded.end(), places);

@@ -8,7 +8,7 @@
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 struct Place {
-  const char *file;
+  const char* file;
   int line;
 };
 
@@ -20,12 +20,12 @@ struct Region {
 
 // one launch as device.py describes it; the layout is repeated there
 struct Launch {
-  void (*entry)(void **);
-  void **arguments;
+  void (*entry)(void**);
+  void** arguments;
   unsigned grid[3], block[3];
   uint64_t dynamic_bytes;
   char *static_begin, *static_end;
-  const Region *regions;
+  const Region* regions;
   int region_count;
   int schedule;  // enum Schedule
   uint64_t seed;
@@ -33,10 +33,10 @@ struct Launch {
   int checked;
   int time_limit_ms;
   uint64_t first_block, last_block;  // only these run
-  const char *skipped_file;          // a barrier at this place does nothing; null for none
+  const char* skipped_file;          // a barrier at this place does nothing; null for none
   int skipped_line;
   int recording;  // note the places of barriers
-  char *message;  // out: what went wrong
+  char* message;  // out: what went wrong
   int message_size;
   uint64_t error_address;  // out: where in the code, 0 if unknown
 };
@@ -54,31 +54,31 @@ struct Warp {
 };
 
 struct AsyncCopy {
-  char *target;
-  const char *source;
+  char* target;
+  const char* source;
   int bytes, valid;
 };
 
 // a GPU thread: a fiber that switches only where it waits
 struct Thread {
-  void *stack_pointer;
+  void* stack_pointer;
   int stack, number, lane;
   State state;
   uint3 index;
-  Warp *warp;
+  Warp* warp;
   Place place;
   int barrier_kind, predicate, barrier_result;
   std::vector<std::vector<AsyncCopy>> copies;  // groups, the last one still open
 };
 
 struct Machine {
-  Launch *launch;
+  Launch* launch;
   std::vector<Thread> threads;
   std::vector<Warp> warps;
-  Thread *current;
+  Thread* current;
   int alive, waiting;  // threads of the block
   uint64_t random;
-  char *dynamic_shared;
+  char* dynamic_shared;
   // a count of barriers over all blocks: equal epochs mean unordered accesses; where block and launch began
   uint32_t epoch, block_epoch, launch_epoch;
   bool failed;
@@ -86,17 +86,17 @@ struct Machine {
 extern Machine machine;
 
 // ends the launch with a message; `code` is the address of the offending instruction, 0 if unknown
-[[noreturn]] void fail(uintptr_t code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+[[noreturn]] void fail(uintptr_t code, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
 #define AT "block (%u,%u,%u) thread (%u,%u,%u)"
-#define AT_VALUES                                                                              \
+#define AT_VALUES                                                                         \
   blockIdx.x, blockIdx.y, blockIdx.z, machine.current->index.x, machine.current->index.y, \
       machine.current->index.z
 
 bool on_fiber_stack(uintptr_t address);
-void library_range(uintptr_t inside, uintptr_t *begin, uintptr_t *end, uintptr_t *base);
+void library_range(uintptr_t inside, uintptr_t* begin, uintptr_t* end, uintptr_t* base);
 
 // checker.cpp
-void checker_start(const Launch *launch, uintptr_t module_begin, uintptr_t module_end);
+void checker_start(const Launch* launch, uintptr_t module_begin, uintptr_t module_end);
 void checker_stop();
 void check_access(uintptr_t address, size_t bytes, bool write, bool atomic, uintptr_t code);

@@ -10,7 +10,9 @@ extern "C" __global__ void warp_collectives(int* out) {
   out[3 * n + t] = __shfl_down_sync(0xffffffffu, lane, 3, 8);
   out[4 * n + t] = (int)__ballot_sync(0xffffffffu, lane % 3 == 0);
   out[5 * n + t] = __any_sync(0xffffffffu, lane == 7) + 2 * __all_sync(0xffffffffu, lane < 31);
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
   out[6 * n + t] = __reduce_add_sync(0xffffffffu, lane) + __reduce_max_sync(0xffffffffu, -lane);
+#endif
 }
 
 extern "C" __global__ void block_votes(int* out) {
