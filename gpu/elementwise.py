@@ -41,6 +41,7 @@ tanh_forward, tanh_backward = _unary("tanh")
 softplus_forward, softplus_backward = _unary("softplus")
 sin_forward, sin_backward = _unary("sin")
 exp_forward, exp_backward = _unary("exp")
+absolute_forward, absolute_backward = _unary("absolute")
 
 
 def add_forward(a, b, save=True):

@@ -230,6 +230,12 @@ __device__ __forceinline__ real value_relu(real x) { return x < real(0) ? real(0
 template <class real>
 __device__ __forceinline__ real slope_relu(real x) { return x > real(0) ? real(1) : real(0); }
 
+template <class real>
+__device__ __forceinline__ real value_absolute(real x) { return fabs(x); }
+// the last choice leaves zeros and NaN
+template <class real>
+__device__ __forceinline__ real slope_absolute(real x) { return x > real(0) ? real(1) : x < real(0) ? real(-1) : x; }
+
 // the slopes of sigmoid and tanh by e = exp(-|x|): s (1 - s) and 1 - t^2 lose their digits where they are
 // small
 template <class real>

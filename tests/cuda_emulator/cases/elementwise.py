@@ -9,7 +9,7 @@ from . import kernel_case, op_case
 _TAIL = Case("tail", {"x": (2, 3, 47)})
 op_case("elementwise.cu", ops.gelu, _TAIL)
 # the storage types are the same for all, the functions exist in float and double
-for _name in "gelu_tanh silu relu sigmoid tanh softplus sin exp".split():
+for _name in "gelu_tanh silu relu sigmoid tanh softplus sin exp absolute".split():
     op_case("elementwise.cu", getattr(ops, _name), _TAIL, dtypes=("float32", "float64"))
 
 
