@@ -53,7 +53,7 @@ def info():
         "threads": get_num_threads(),
         "backend override": os.environ.get("MIXERS_BACKEND") or "none",
         "gpu": _gpu(),
-        "kernel cache": cache.describe(),
+        "kernel cache": _cache(*cache.describe()),
     }
 
 
@@ -62,6 +62,12 @@ def _version(package):
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _cache(directory, files, size):
+    if directory is None:
+        return "no writable directory: kernels are compiled anew in every process"
+    return f"{directory} ({files} kernels, {size / 1e6:.1f} MB)"
 
 
 def _gpu():
