@@ -1,6 +1,10 @@
 """Linear maps in NumPy."""
 
+from typing import NamedTuple
+
 import numpy
+
+from mixers.reference import elementwise
 
 
 def linear_forward(x, w, b=None, save=True):
@@ -40,3 +44,29 @@ def axis_linear_backward(dout, saved):
     dx = numpy.moveaxis(numpy.tensordot(w, dout, axes=(0, axis)), 0, axis)
     dw = numpy.tensordot(dout, x, axes=(others, others))
     return dx, dw, (None if saved.b is None else dout.sum(axis=others))
+
+
+def token_mlp_forward(x, w_in, w_out, b_in=None, b_out=None, activation="gelu", save=True):
+    """y = w_out v + b_out, v = act(u), u = w_in x + b_in; u is saved."""
+    u, _ = axis_linear_forward(x, w_in, b_in)
+    v, _ = getattr(elementwise, f"{activation}_forward")(u)
+    return axis_linear_forward(v, w_out, b_out)[0], (u,)
+
+
+def token_mlp_backward(dout, saved):
+    """The chain rule through the three steps, from the last to the first."""
+    u = saved.hidden
+    v, _ = getattr(elementwise, f"{saved.activation}_forward")(u)
+    dv, dw_out, db_out = axis_linear_backward(dout, _Step(v, saved.w_out, saved.b_out))
+    (du,) = getattr(elementwise, f"{saved.activation}_backward")(dv, _Step(u))
+    dx, dw_in, db_in = axis_linear_backward(du, _Step(saved.x, saved.w_in, saved.b_in))
+    return dx, dw_in, dw_out, db_in, db_out
+
+
+class _Step(NamedTuple):
+    """What one step of the MLP keeps for its backward."""
+
+    x: numpy.ndarray
+    w: numpy.ndarray | None = None
+    b: numpy.ndarray | None = None
+    axis: int = 1

@@ -42,6 +42,40 @@ class TestAxisLinear(OpSuite):
     ]
 
 
+class TestTokenMlp(OpSuite):
+    op = ops.token_mlp
+    biases = {"b_in": (7,), "b_out": (3,)}
+    cases = [
+        Case("plain", {"x": (2, 5, 3), "w_in": (7, 5), "w_out": (3, 7), **biases}),
+        Case("no-bias", {"x": (3, 31, 8), "w_in": (33, 31), "w_out": (31, 33)}),
+        Case("one-bias", {"x": (1, 4, 33), "w_in": (7, 4), "w_out": (3, 7), "b_out": (3,)}),
+        Case(
+            "gelu-tanh",
+            {"x": (1, 3, 65), "w_in": (7, 3), "w_out": (3, 7), **biases},
+            {"activation": "gelu_tanh"},
+        ),
+        Case("relu", {"x": (2, 3, 3), "w_in": (7, 3), "w_out": (3, 7), **biases}, {"activation": "relu"}),
+        Case("silu", {"x": (2, 3, 3), "w_in": (7, 3), "w_out": (3, 7), **biases}, {"activation": "silu"}),
+        Case("one-of-each", {"x": (1, 1, 1), "w_in": (1, 1), "w_out": (1, 1), "b_in": (1,), "b_out": (1,)}),
+        Case(
+            "wide",
+            {"x": (3, 65, 127), "w_in": (64, 65), "w_out": (65, 64), "b_in": (64,), "b_out": (65,)},
+            emulated=False,
+            differences=False,
+        ),
+        Case("no-tokens", {"x": (2, 0, 3), "w_in": (7, 0), "w_out": (3, 7), **biases}),
+        Case("empty-batch", {"x": (0, 4, 3), "w_in": (7, 4), "w_out": (3, 7), **biases}),
+    ]
+
+
+def test_token_mlp_is_its_three_steps():
+    rng = numpy.random.default_rng(0)
+    shapes = {"x": (2, 6, 5), "w_in": (4, 6), "w_out": (3, 4), "b_in": (4,), "b_out": (3,)}
+    a = {n: rng.standard_normal(s) for n, s in shapes.items()}
+    steps = ops.axis_linear(ops.gelu(ops.axis_linear(a["x"], a["w_in"], a["b_in"])), a["w_out"], a["b_out"])
+    numpy.testing.assert_allclose(ops.token_mlp(**a), steps, rtol=1e-12)
+
+
 def test_second_form():
     """Both maps written as loops over tokens."""
     rng = numpy.random.default_rng(0)
@@ -113,3 +147,23 @@ def test_axis_linear_errors(shapes, axis, message):
 def test_axis_must_be_an_integer():
     with pytest.raises(TypeError, match=r"axis_linear: axis must be an integer, got 1\.0"):
         ops.axis_linear(numpy.zeros((2, 3, 4)), numpy.zeros((3, 3)), axis=1.0)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options", "message"),
+    [
+        (((2, 3), (4, 3), (3, 4)), {}, r"token_mlp: x must have shape \(b, l, c\), got \(2, 3\)"),
+        (((2, 3, 4), (4, 2), (3, 4)), {}, r"w_in must have shape \(h, l\) with l = 3, got \(4, 2\)"),
+        (((2, 3, 4), (5, 3), (3, 4)), {}, r"w_out must have shape \(n, h\) with h = 5, got \(3, 4\)"),
+        (((2, 3, 4), (5, 3), (3, 5), (3,)), {}, r"b_in must have shape \(h,\) = \(5,\), got \(3,\)"),
+        (((2, 3, 4), (5, 3), (3, 5), (5,), (5,)), {}, r"b_out must have shape \(n,\) = \(3,\), got \(5,\)"),
+        (
+            ((2, 3, 4), (5, 3), (3, 5)),
+            {"activation": "sin"},
+            "activation must be one of 'gelu', .* got 'sin'",
+        ),
+    ],
+)
+def test_token_mlp_errors(shapes, options, message):
+    with pytest.raises(ValueError, match=message):
+        ops.token_mlp(*map(numpy.zeros, shapes), **options)

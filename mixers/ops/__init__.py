@@ -23,7 +23,7 @@ from mixers.ops.elementwise import (
 )
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
-from mixers.ops.linear import axis_linear, linear
+from mixers.ops.linear import axis_linear, linear, token_mlp
 from mixers.ops.long_conv import long_conv1d
 from mixers.ops.norm import layer_norm, rms_norm
 from mixers.ops.pooling import avg_pool
@@ -73,5 +73,6 @@ __all__ = [
     "sub",
     "tanh",
     "token_mean",
+    "token_mlp",
     "window_linear",
 ]
