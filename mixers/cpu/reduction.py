@@ -71,4 +71,5 @@ def sum_to_shape(array, shape):
         return sum_rows(array.reshape(-1, rest)).reshape(shape)
     if not summed:
         return numpy.array(array)
-    return array.sum(axis=tuple(summed)).reshape(shape)
+    # NumPy adds in an order that depends on the strides
+    return aligned.contiguous(array).sum(axis=tuple(summed)).reshape(shape)

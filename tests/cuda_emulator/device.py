@@ -89,7 +89,7 @@ class EmulatedDevice(Device):
 
     def to_device(self, array):
         copy = numpy.array(array, order="C", subok=False)
-        if self.strided:
+        if self.strided and copy.ndim:
             import harness
 
             copy = harness.twisted(copy)
