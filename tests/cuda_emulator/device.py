@@ -48,8 +48,6 @@ class EmulatedDevice(Device):
         Run only that many blocks at the end of each grid, for arrays too large to compute in full.
     dry : bool
         Note launches without running them; arrays keep their poison.
-    strided : bool
-        Let ``to_device`` give read-only arrays of awkward strides: reversed, transposed and padded memory.
 
     Attributes
     ----------
@@ -73,7 +71,7 @@ class EmulatedDevice(Device):
         self, schedule="fifo", seed=1, poison=0xFF, checked=False, last_blocks=None, dry=False, strided=False
     ):
         self.schedule, self.seed, self.poison, self.checked = schedule, seed, poison, checked
-        self.last_blocks, self.dry, self.strided = last_blocks, dry, strided
+        self.last_blocks, self.dry = last_blocks, dry
         self.launches = []
         self.skipped_barrier = None
         self.recording = False
@@ -88,12 +86,7 @@ class EmulatedDevice(Device):
         return numpy.zeros(shape, dtype).view(DeviceArray)
 
     def to_device(self, array):
-        copy = numpy.array(array, order="C", subok=False)
-        if self.strided and copy.ndim:
-            import harness
-
-            copy = harness.twisted(copy)
-        return copy.view(DeviceArray)
+        return numpy.array(array, order="C", subok=False).view(DeviceArray)
 
     def to_host(self, array):
         if not isinstance(array, DeviceArray):

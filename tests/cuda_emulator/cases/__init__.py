@@ -15,12 +15,16 @@ from ..schedules import to_host
 
 
 class KernelCase(NamedTuple):
-    """``run(device, dtype)`` launches kernels of `file` and returns device arrays."""
+    """``run(device, dtype)`` launches kernels of `file` and returns device arrays.
+
+    A case of an op also takes ``run(device, dtype, arrange)`` with a function that lays out each input.
+    """
 
     file: str
     name: str
     run: Any
     dtypes: tuple
+    is_op: bool = False
 
 
 _cases = []
@@ -39,8 +43,8 @@ def kernel_case(file, dtypes=tuple(harness.DTYPES)):
 def op_case(file, op, case, dtypes=None):
     """Register forward and backward of an op with the arguments of a harness.Case."""
 
-    def run(device, dtype):
-        move = lambda a: a if a is None else device.to_device(a)
+    def run(device, dtype, arrange=lambda array: array):
+        move = lambda a: a if a is None else arrange(device.to_device(a))
         arguments = {n: move(a) if n in op.arrays else a for n, a in case.draw(dtype).items()}
         out, saved = op.forward(**arguments)
         douts = harness.cotangents(to_host(out, device))
@@ -49,7 +53,7 @@ def op_case(file, op, case, dtypes=None):
 
     if dtypes is None:
         dtypes = tuple(d for d in harness.DTYPES if case.halves or not d.endswith("float16"))
-    _cases.append(KernelCase(file, f"{op.name}-{case.name}", run, dtypes))
+    _cases.append(KernelCase(file, f"{op.name}-{case.name}", run, dtypes, is_op=True))
 
 
 def all_cases():
