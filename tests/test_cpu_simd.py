@@ -30,12 +30,14 @@ from mixers.cpu.simd import (
     select,
     single,
     sqrt,
+    square_tile,
     store,
     store_first,
     sum_lanes,
     tile,
     to_float,
     to_integer,
+    transpose,
     with_lane,
     zeros,
 )
@@ -117,6 +119,18 @@ def row_sums(a, out, columns, counter):
                 total[r] = total[r] + load(a, (task * ROWS + r) * columns + i)
         for r in range(ROWS):
             out[task * ROWS + r] = sum_lanes(total[r])
+
+
+@kernel
+def transposed(a, out, counter):
+    for _ in tasks(counter):
+        n = lanes(a)
+        square = square_tile(a)
+        for i in range(n):
+            square[i] = load(a, i * n)
+        transpose(square)
+        for i in range(n):
+            store(out, i * n, square[i])
 
 
 @kernel
@@ -208,6 +222,15 @@ def test_tile(dtype):
     out = numpy.zeros(4 * ROWS, dtype)
     run(row_sums, 4, a, out, 128)
     assert_array_equal(out, a.sum(1))
+
+
+@dtypes
+def test_transpose(dtype):
+    n = BITS // (32 if dtype == "float32" else 64)
+    a = numpy.arange(n * n, dtype=dtype).reshape(n, n)
+    out = numpy.zeros_like(a)
+    run(transposed, 1, a, out)
+    assert_array_equal(out, a.T)
 
 
 def test_strided_and_read_only_arrays_do_not_compile():

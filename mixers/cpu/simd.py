@@ -64,12 +64,14 @@ __all__ = [
     "select",
     "single",
     "sqrt",
+    "square_tile",
     "store",
     "store_first",
     "sum_lanes",
     "tile",
     "to_float",
     "to_integer",
+    "transpose",
     "with_lane",
     "zeros",
 ]
@@ -521,6 +523,42 @@ def tile(typing, like, count):
         return cgutils.alloca_once(builder, ir.ArrayType(llvm_type(kind.vector), kind.count))
 
     return kind(like, count), generate
+
+
+@intrinsic
+def square_tile(typing, like):
+    """A :func:`tile` of as many vectors as each has lanes."""
+    vector = vector_of(like)
+    kind = Tile(vector, vector.count)
+
+    def generate(context, builder, signature, args):
+        return cgutils.alloca_once(builder, ir.ArrayType(llvm_type(vector), kind.count))
+
+    return kind(like), generate
+
+
+@intrinsic
+def transpose(typing, square):
+    """Exchange the vectors and the lanes of a :func:`square_tile`, in place."""
+    if not isinstance(square, Tile) or square.count != square.vector.count:
+        return None
+    n = square.count
+
+    def generate(context, builder, signature, args):
+        places = [builder.gep(args[0], [ir.IntType(64)(0), ir.IntType(64)(i)]) for i in range(n)]
+        rows = [builder.load(place) for place in places]
+        kind = ir.VectorType(ir.IntType(32), n)
+        # riffling the first half of the rows with the second, log2 n times
+        riffled = [lane for i in range(n) for lane in (i, n + i)]
+        low, high = (ir.Constant(kind, riffled[start : start + n]) for start in (0, n))
+        for _ in range(n.bit_length() - 1):
+            pairs = list(zip(rows[: n // 2], rows[n // 2 :], strict=True))
+            rows = [builder.shuffle_vector(*pair, half) for pair in pairs for half in (low, high)]
+        for place, row in zip(places, rows, strict=True):
+            builder.store(row, place)
+        return context.get_dummy_value()
+
+    return types.void(square), generate
 
 
 def _tile_place(builder, signature, tile, index):
