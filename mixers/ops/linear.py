@@ -17,7 +17,7 @@ def linear(x, w, b=None):
     Returns
     -------
     array (..., c_out)
-        dtype of x; products are summed in float32 for half types.
+        dtype of x; products are summed in float32 for half types, for which the GPU rounds w to the dtype of x.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def axis_linear(x, w, b=None, *, axis=1):
     Returns
     -------
     array
-        As x with the axis of size n_out; dtype of x.
+        As x with the axis of size n_out; dtype of x. For half types the GPU rounds w to it.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def token_mlp(x, w_in, w_out, b_in=None, b_out=None, *, activation="gelu"):
     Returns
     -------
     array (b, n, c)
-        dtype of x.
+        dtype of x. For half types the GPU rounds w_in and w_out to it, but nothing between the products.
 
     Raises
     ------
