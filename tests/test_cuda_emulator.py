@@ -14,8 +14,6 @@ import pytest
 import scipy.special
 from cuda_emulator import EmulatorError, build
 
-import mixers
-from mixers.gpu import device as seam
 from mixers.gpu.device import Kernel
 
 FOLDER = pathlib.Path(cuda_emulator.__file__).parent / "selftest"
@@ -486,146 +484,8 @@ class TestArrays:
             assert device.empty((0, 3), "float64").shape == (0, 3)
 
 
-class TestSeam:
-    def test_arrays_dispatch_while_active(self):
-        x = numpy.linspace(-1, 1, 5, dtype="float32")
-        with cuda_emulator.activate() as outer:
-            there = outer.to_device(x)
-            assert seam.device_of(there) is outer
-            with cuda_emulator.activate(checked=True) as inner:
-                assert seam.device_of(there) is inner
-                mixers.ops.silu(there)
-                assert len(inner.launches) == 1
-            assert seam.device_of(there) is outer
-            assert not outer.launches
-        with pytest.raises(TypeError, match="device_of: array must be a CuPy array, got DeviceArray"):
-            seam.device_of(there)
-
-    def test_contiguous(self):
-        with cuda_emulator.activate() as device:
-            x = device.to_device(numpy.arange(6.0).reshape(2, 3))
-            assert device.contiguous(x) is x
-            for odd in (x.T, x[:, ::-1], numpy.broadcast_to(x[0], (4, 3))):
-                got = device.contiguous(odd)
-                assert got.flags.c_contiguous
-                assert got.flags.writeable
-                numpy.testing.assert_array_equal(device.to_host(got), device.to_host(odd))
-
-    def test_includes_are_resolved_once(self):
-        text = Kernel("unary_forward", "elementwise.cu", T="float", OP="gelu").source()
-        assert text.startswith("#define T float\n#define OP gelu\n#line 1")
-        assert "#include" not in text
-        assert text.count('#line 1 "common.cuh"') == 1
-
-    def test_kernels_are_values(self):
-        one, same = Kernel("f", "f.cu", T="float", N=3), Kernel("f", "f.cu", T="float", N=3)
-        assert one == same
-        assert hash(one) == hash(same)
-        assert one != Kernel("f", "f.cu", T="float", N=4)
-        assert repr(one) == "Kernel('f', 'f.cu', T='float', N=3)"
-
-    def test_missing_cupy_is_explained(self):
-        try:
-            seam.cupy_device()
-        except RuntimeError as error:
-            assert 'pip install "token-mixers[cuda12]"' in str(error)
-        else:
-            pytest.skip("a CUDA device is here")
-
-    def test_transforms(self):
-        x = numpy.random.default_rng(0).standard_normal((3, 10, 2)).astype("float32")
-        with cuda_emulator.activate() as device:
-            there = device.to_device(x)
-            spectrum = device.rfft(there, 16, axis=1)
-            assert spectrum.dtype == numpy.complex64
-            back = device.irfft(spectrum, 16, axis=1)
-            numpy.testing.assert_allclose(device.to_host(back)[:, :10], x, atol=1e-6)
-            both = device.ifft(device.fft(there, axis=0, norm="ortho"), axis=0, norm="ortho")
-            numpy.testing.assert_allclose(device.to_host(both).real, x, atol=1e-6)
-            with pytest.raises(TypeError, match="array must be float32 or float64"):
-                device.rfft(there.astype("float16"))
-
-
 def draw(shape, dtype="float32"):
     return numpy.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
-
-
-class TestMatmul:
-    @pytest.mark.parametrize(
-        ("left", "right", "copies"),
-        [
-            # a stack against one matrix is one product; a transposed operand is read as it lies
-            (lambda: draw((2, 5, 3)), lambda: draw((3, 4)), 0),
-            (lambda: draw((5, 2, 3)).swapaxes(0, 1), lambda: draw((3, 4)), 0),
-            (lambda: draw((7, 3)).T, lambda: draw((4, 7)).T, 0),
-            (lambda: draw((2, 3, 5)).swapaxes(1, 2), lambda: draw((2, 3, 4)), 0),
-            (lambda: draw((6, 5)), lambda: draw((2, 4, 5, 3)), 0),
-            (lambda: draw((2, 4, 5, 3)), lambda: draw((2, 4, 6, 3)).swapaxes(2, 3), 0),
-            (lambda: draw((2, 1, 5, 3)), lambda: draw((2, 1, 3, 6)), 0),
-            (lambda: draw((1, 1, 3)), lambda: draw((4, 3, 1)), 0),
-            (lambda: draw((3, 1)), lambda: draw((1, 4)), 0),
-            (lambda: draw((9, 8))[2:7, 1:4], lambda: draw((9, 8))[3:6, 2:7], 0),
-            # heads beside tokens, steps that are not those of a matrix, repeats along an inner axis
-            (lambda: draw((2, 5, 4, 3)).swapaxes(1, 2), lambda: draw((2, 4, 3, 6)), 1),
-            (lambda: draw((5, 6))[:, ::2], lambda: draw((3, 4))[::-1], 2),
-            (lambda: draw((2, 1, 5, 3)), lambda: draw((2, 4, 3, 6)), 1),
-            (lambda: numpy.broadcast_to(draw((3,)), (5, 3)), lambda: draw((3, 4)), 1),
-            (lambda: draw((2, 5, 3)), lambda: numpy.broadcast_to(draw((3, 1)), (3, 4)), 1),
-        ],
-    )
-    def test_strides(self, left, right, copies, monkeypatch):
-        left, right = left(), right()
-        with cuda_emulator.activate() as device:
-            # the strides of the host arrays, which to_device would straighten
-            there = [a.view(cuda_emulator.DeviceArray) for a in (left, right)]
-            allocated = []
-            copied = lambda a: allocated.append(a) or a.copy()
-            monkeypatch.setattr(device, "contiguous", lambda a: a if a.flags.c_contiguous else copied(a))
-            empty = device.empty
-            monkeypatch.setattr(device, "empty", lambda *a: allocated.append(a) or empty(*a))
-            got = device.to_host(device.matmul(*there))
-        numpy.testing.assert_allclose(got, left @ right, rtol=1e-5, atol=1e-5)
-        assert len(allocated) - 1 == copies
-
-    @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
-    def test_half_types_accumulate_in_float32(self, dtype):
-        a, b = draw((4, 1000), dtype), draw((1000, 5), dtype)
-        exact = a.astype("float64") @ b.astype("float64")
-        with cuda_emulator.activate() as device:
-            moved = device.to_device(a), device.to_device(b)
-            half = device.matmul(*moved)
-            assert half.dtype == a.dtype
-            wide = device.matmul(*moved, dtype="float32")
-            assert wide.dtype == numpy.float32
-            numpy.testing.assert_allclose(device.to_host(wide), exact, rtol=1e-4, atol=1e-4)
-            numpy.testing.assert_array_equal(device.to_host(half), device.to_host(wide).astype(dtype))
-            # mixed operands are computed in the wider type, a narrower result is rounded at the end
-            mixed = device.matmul(moved[0], moved[1].astype("float32"), dtype=dtype)
-            numpy.testing.assert_array_equal(device.to_host(mixed), device.to_host(half))
-
-    @pytest.mark.parametrize("dtype", ["float64", "complex64", "complex128"])
-    def test_other_types(self, dtype):
-        a, b = draw((2, 3, 4)).astype(dtype), draw((4, 5)).astype(dtype)
-        with cuda_emulator.activate() as device:
-            got = device.to_host(device.matmul(device.to_device(a), device.to_device(b)))
-        assert got.dtype == dtype
-        numpy.testing.assert_allclose(got, a @ b, rtol=1e-5)
-
-    def test_no_work(self):
-        with cuda_emulator.activate() as device:
-            product = lambda a, b: device.to_host(
-                device.matmul(device.zeros(a, "float32"), device.zeros(b, "float32"))
-            )
-            assert product((0, 3), (3, 4)).shape == (0, 4)
-            assert product((2, 0, 5, 3), (3, 4)).shape == (2, 0, 5, 4)
-            assert product((2, 0), (0, 4)).tolist() == [[0.0] * 4] * 2
-
-    def test_shapes_are_checked(self):
-        with (
-            cuda_emulator.activate() as device,
-            pytest.raises(ValueError, match=r"b must have shape \(..., 3, n\)"),
-        ):
-            device.matmul(device.zeros((2, 3), "float32"), device.zeros((4, 5), "float32"))
 
 
 class TestBuiltIns:
