@@ -67,9 +67,7 @@ class EmulatedDevice(Device):
     max_shared = 99 << 10
     time_limit = 60.0
 
-    def __init__(
-        self, schedule="fifo", seed=1, poison=0xFF, checked=False, last_blocks=None, dry=False, strided=False
-    ):
+    def __init__(self, schedule="fifo", seed=1, poison=0xFF, checked=False, last_blocks=None, dry=False):
         self.schedule, self.seed, self.poison, self.checked = schedule, seed, poison, checked
         self.last_blocks, self.dry = last_blocks, dry
         self.launches = []
