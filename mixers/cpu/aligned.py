@@ -4,6 +4,8 @@ import math
 
 import numpy
 
+from mixers.cpu.runner import helper
+
 # a cache line, and the widest register
 ALIGNMENT = 64
 
@@ -72,3 +74,12 @@ def contiguous(array, dtype=None):
 def flat(array, dtype=None):
     """:func:`contiguous`, as one axis: the form in which most kernels take their arrays."""
     return contiguous(array, dtype).reshape(-1)
+
+
+@helper
+def first_aligned(scratch):
+    """Inside kernels: the offset of the first value of `scratch` that begins a cache line.
+
+    numpy.empty aligns to less there, so scratch should be ALIGNMENT values longer than what it holds.
+    """
+    return -scratch.ctypes.data % ALIGNMENT // scratch.itemsize

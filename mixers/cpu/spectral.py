@@ -11,7 +11,7 @@ import math
 import numpy
 import scipy.fft
 
-from mixers.cpu.aligned import empty, flat
+from mixers.cpu.aligned import ALIGNMENT, empty, first_aligned, flat
 from mixers.cpu.runner import get_num_threads, helper, kernel, run, tasks
 from mixers.cpu.simd import (
     REGISTERS,
@@ -128,23 +128,24 @@ def _transform_images(x, y, count, units, h, w, c, rows_table, columns_table, in
     blocks = -(-c // width)
     # one cache line more than a row keeps columns from falling on the same lines
     pitch = w * width + lanes(x)
-    halves = h * pitch
-    work = numpy.empty(halves + 2 * (max(h, w) + 2 * _ROWS) * width, x.dtype)
+    work = numpy.empty(h * pitch + 2 * (max(h, w) + 2 * _ROWS) * width + ALIGNMENT, x.dtype)
+    image = first_aligned(work)
+    halves = image + h * pitch
     for task in tasks(counter):
         for unit in range(task * units, min(count, (task + 1) * units)):
             start = (unit // blocks) * h * w * c + unit % blocks * width
             valid = min(width, c - unit % blocks * width)
             for i in range(h + w if h > 1 else 1):
                 if i < h:
-                    n, table, to, step = w, columns_table, i * pitch, width
+                    n, table, to, step = w, columns_table, image + i * pitch, width
                     _part(x, start + i * w * c, c, valid, n, work, halves, inverse)
                 else:
-                    n, table, to, step = h, rows_table, (i - h) * width, pitch
+                    n, table, to, step = h, rows_table, image + (i - h) * width, pitch
                     _part(work, to, step, width, n, work, halves, inverse)
                 _join(work, halves, to, step, n, table, inverse)
             for i in range(h):
                 for j in range(w):
-                    value, other = _load(work, i * pitch + j * width, width)
+                    value, other = _load(work, image + i * pitch + j * width, width)
                     _store(y, start + (i * w + j) * c, value, other, valid)
 
 
