@@ -7,7 +7,7 @@ set together in scratch, multiplies there and puts the result back where it belo
 import numpy
 
 from mixers.cpu.aligned import empty, flat
-from mixers.cpu.matrix import fill_panel_transposed, multiply_panel, panel_width, strided
+from mixers.cpu.matrix import fill_panel_transposed, multiply_panel, no_bias, panel_width, strided
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, run, tasks
 from mixers.cpu.simd import lanes, load_first, store, store_first, sum_lanes, zeros
@@ -17,22 +17,20 @@ _SLICES = 16
 
 @helper
 def _gather_panel(x, start, tokens, first, n, c, columns, panel):
-    """panel[m] = the channels of token m of a set; the row that sums start from is zero."""
+    """panel[m] = the channels of token m of a set."""
     step = panel_width(x)
     for m in range(n):
         place = start + tokens[first + m] * c
         for v in range(0, step, lanes(x)):
             store(panel, m * step + v, load_first(x, place + v, min(lanes(x), max(columns - v, 0))))
-    for v in range(0, step, lanes(x)):
-        store(panel, n * step + v, zeros(x))
 
 
 @kernel
-def _multiply_sets(w, w_row, w_column, x, bias, b_step, y, tokens, sets, n, grid, c, counter):
+def _multiply_sets(w, w_row, w_column, x, bias, b_step, none, y, tokens, sets, n, grid, c, counter):
     """y[s, n] = sum_m w[n, m] x[s, m] + bias[n] for one panel of channels of one set."""
     width = panel_width(x)
     across = -(-c // width)
-    panel = numpy.empty((n + 1) * width, x.dtype)
+    panel = numpy.empty(n * width, x.dtype)
     block = numpy.empty(n * width, x.dtype)
     for task in tasks(counter):
         item, rest = task // (sets * across), task % (sets * across)
@@ -41,7 +39,7 @@ def _multiply_sets(w, w_row, w_column, x, bias, b_step, y, tokens, sets, n, grid
         start = item * grid * c + j
         _gather_panel(x, start, tokens, first, n, c, columns, panel)
         left, out = (w, 0, w_row, w_column), (block, 0, width)
-        multiply_panel(left, (panel, 0), (bias, 0, b_step), out, n, n, columns, False)
+        multiply_panel(left, (panel, 0), (bias, 0, b_step, none[3], 0), out, n, n, columns, False)
         for m in range(n):
             place = start + tokens[first + m] * c
             for v in range(0, columns, lanes(x)):
@@ -63,7 +61,7 @@ def _gather(x, start, tokens, first, n, c, block):
 def _weight_sums(x, dy, none, weights, biases, tokens, sets, total, n, grid, c, slices, counter):
     """Per slice of the sets: the sum of dy x^T, and of dy over channels."""
     width = panel_width(x)
-    panel = numpy.empty((c + 1) * width, x.dtype)
+    panel = numpy.empty(c * width, x.dtype)
     left, right = numpy.empty(n * c, x.dtype), numpy.empty(n * c, x.dtype)
     share = -(-total // slices)
     for task in tasks(counter):
@@ -82,7 +80,7 @@ def _weight_sums(x, dy, none, weights, biases, tokens, sets, total, n, grid, c, 
                 columns = min(width, n - j)
                 fill_panel_transposed((right, j * c, c), (panel, 0), c, columns)
                 out, add = (weights, task * n * n + j, n), s > task * share
-                multiply_panel((left, 0, c, 1), (panel, 0), (none, 0, 0), out, n, c, columns, add)
+                multiply_panel((left, 0, c, 1), (panel, 0), none, out, n, c, columns, add)
 
 
 def window_linear_forward(x, w, b=None, size=None, across=False, save=True):
@@ -99,7 +97,7 @@ def window_linear_backward(dout, saved):
     # no slice may be empty
     slices = -(-total // -(-total // _SLICES)) if total and x.size else 0
     weights, biases = empty((slices, n * n), x.dtype), empty((slices, n), x.dtype)
-    arrays = flat(x), flat(dout), numpy.zeros(1, x.dtype), weights.reshape(-1), biases.reshape(-1)
+    arrays = flat(x), flat(dout), no_bias(x), weights.reshape(-1), biases.reshape(-1)
     sizes = len(tokens), total, n, x.shape[1] * x.shape[2], x.shape[3], slices
     run(_weight_sums, slices, *arrays, tokens.reshape(-1), *sizes, work=x.size * n / 8)
     dw = sum_rows(weights).reshape(n, n)
@@ -112,8 +110,9 @@ def _product(x, w, b, size, across):
         return y
     tokens = _table(x.shape, size, across)
     c, width = x.shape[3], panel_width(x)
-    bias, step = (numpy.zeros(1, x.dtype), 0) if b is None else (flat(b), 1)
-    arrays = *strided(w), flat(x), bias, step, y.reshape(-1), tokens.reshape(-1)
+    none = no_bias(x)
+    terms = none[:2] if b is None else (flat(b), 1)
+    arrays = *strided(w), flat(x), *terms, none, y.reshape(-1), tokens.reshape(-1)
     sizes = len(tokens), tokens.shape[1], x.shape[1] * x.shape[2], c
     count = x.shape[0] * len(tokens) * -(-c // width)
     run(_multiply_sets, count, *arrays, *sizes, work=x.size * w.shape[0] / 8)
