@@ -153,7 +153,9 @@ def _filter_gradients(x, dy, partial, shape, taps, units, parts, counter):
                 total = tile(x, 8)
                 for i in range(8):
                     total[i] = load(work, sums + (j + i) * width)
-                for n in range(begin, end):
+                # tokens n whose partner n - first - j - i lies inside for some i
+                last = length + first + j + _TOKENS - 1
+                for n in range(max(begin, first + j), min(end, last)):
                     cotangent = load(work, cotangents + (n - begin) * width)
                     for i in range(8):
                         value = load(work, tokens + (n - first - j - i - oldest) * width)
