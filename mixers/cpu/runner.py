@@ -47,12 +47,15 @@ _SPINS = 1500
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 INLINED = {**OPTIONS, "forceinline": True}
 
+# half of the time it takes to compile a small function is for the ways to call it from Python and from C
+_INTERNAL = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
 kernels = []
 
 
 def kernel(function):
     """Compile a function for :func:`run`: releases the GIL, kept on disk, NaN and Inf respected."""
-    compiled = numba.njit(nogil=True, **OPTIONS)(function)
+    compiled = numba.njit(nogil=True, no_cfunc_wrapper=True, **OPTIONS)(function)
     cache.enable(compiled)
     kernels.append(compiled)
     return compiled
@@ -65,7 +68,7 @@ def helper(function):
     """
     # without reference counts: the arrays are the kernel's, and where the helper branches counting them
     # would cost more than the work
-    return numba.njit(forceinline=True, _nrt=False, **OPTIONS)(function)
+    return numba.njit(_nrt=False, **INLINED, **_INTERNAL)(function)
 
 
 def routine(function):
@@ -73,7 +76,7 @@ def routine(function):
 
     Its arguments should be arrays and numbers: vectors would travel through memory.
     """
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**OPTIONS, **_INTERNAL)(function)
 
 
 _Pointer = types.CPointer(types.int64)
