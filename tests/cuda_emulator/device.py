@@ -209,6 +209,10 @@ class _Launch(ctypes.Structure):
     ]
 
 
+# signed and unsigned integers are of one kind, and records are structs
+_KINDS = str.maketrans("uV", "is")
+
+
 def _cells(name, args, parameters):
     """The arguments as C values, checked against the kernel's parameters."""
     if len(args) != len(parameters):
@@ -219,7 +223,7 @@ def _cells(name, args, parameters):
             cells.append(ctypes.c_void_p(None if argument is None else argument.ctypes.data))
             fault = _pointer_fault(argument, kind, item, size)
         else:
-            given = getattr(argument, "dtype", numpy.dtype("V")).kind.replace("u", "i")
+            given = getattr(argument, "dtype", numpy.dtype("V")).kind.translate(_KINDS)
             fits = isinstance(argument, numpy.generic) and given == item and argument.itemsize == size
             fault = f"{_named(argument)} given for a parameter of kind {item!r} and {size} bytes"
             if fits:
