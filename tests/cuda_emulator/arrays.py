@@ -4,8 +4,8 @@ import numpy
 
 # NumPy functions that CuPy answers too when given its arrays; launchers use methods and operators otherwise
 _FUNCTIONS = frozenset(
-    "broadcast_to concatenate expand_dims flip moveaxis pad roll split squeeze stack swapaxes take tile "
-    "transpose where zeros_like".split()
+    "broadcast_to concatenate copyto empty_like expand_dims flip moveaxis pad roll split squeeze stack swapaxes "
+    "take tile transpose where zeros_like".split()
 )
 
 
