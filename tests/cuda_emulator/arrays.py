@@ -4,8 +4,8 @@ import numpy
 
 # NumPy functions that CuPy answers too when given its arrays; launchers use methods and operators otherwise
 _FUNCTIONS = frozenset(
-    "broadcast_to concatenate copyto empty_like expand_dims flip moveaxis pad roll split squeeze stack swapaxes "
-    "take tile transpose where zeros_like".split()
+    "broadcast_to concatenate expand_dims flip moveaxis pad roll split squeeze stack swapaxes take tile "
+    "transpose where zeros_like".split()
 )
 
 
@@ -38,7 +38,8 @@ class DeviceArray(numpy.ndarray):
             )
         flat = [part for a in args for part in (a if isinstance(a, list | tuple) else (a,))]
         _refuse_host(function.__name__, flat)
-        result = super().__array_function__(function, types, args, kwargs)
+        # on plain arrays: some functions call others, which a device array would refuse
+        result = function(*map(_unwrapped, args), **{n: _unwrapped(a) for n, a in kwargs.items()})
         return list(map(on_device, result)) if isinstance(result, list) else on_device(result)
 
     def __getitem__(self, key):
@@ -59,6 +60,10 @@ def on_device(result):
 
 def _plain(value):
     return value.view(numpy.ndarray) if isinstance(value, DeviceArray) else value
+
+
+def _unwrapped(value):
+    return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else _plain(value)
 
 
 def _refuse_host(name, values):
