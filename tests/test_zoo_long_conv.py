@@ -121,6 +121,15 @@ def test_filters_stay_accurate_in_half_precision():
     assert numpy.abs(h - want).max() < 1e-5 * numpy.abs(want).max()
 
 
+def test_wider_parameters_leave_the_dtype_alone():
+    params = SMALL.init(0, dtype="float32")
+    x = numpy.ones((1, 4, 3), numpy.float16)
+    y, saved = SMALL.forward(params, x)
+    dparams, dx = SMALL.backward(y, saved)
+    assert SMALL(params, x).dtype == y.dtype == dx.dtype == numpy.float16
+    assert {d.dtype for d in dparams.values()} == {numpy.dtype("float32")}
+
+
 def test_positions_at_the_start():
     table = zoo.Hyena(dim=1, grid=(5,), emb_dim=5).init(0, dtype="float64")["pos_emb"]
     n = numpy.arange(5)

@@ -70,6 +70,13 @@ def test_rejected_options(config, error, message):
         zoo.DctMixer(**{"dim": 3, "grid": (4,)} | config)
 
 
+def test_wider_gains_leave_the_dtype_alone():
+    mixer = zoo.DctMixer(dim=3, grid=(4,))
+    params = mixer.init(0, dtype="float32")
+    x = numpy.ones((1, 4, 3), numpy.float16)
+    assert mixer(params, x).dtype == mixer.forward(params, x)[0].dtype == numpy.float16
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 3), (2, 2, 2, 3)])
 def test_rejected_grids(shape):
     mixer = zoo.DctMixer(dim=3, grid=(4,))

@@ -165,7 +165,7 @@ class Hyena(Mixer):
         """The filters h_s of the long convolutions in order, (length, c) each."""
         a = p.pos_emb[:length].astype(compute_dtype(p.pos_emb.dtype), copy=False)
         for i in range(self.num_inner_mlps + 1):
-            a = ops.sin(ops.linear(a, p[f"w_filter_{i}"], p[f"b_filter_{i}"]) * p.freq)
+            a = ops.sin(ops.mul(ops.linear(a, p[f"w_filter_{i}"], p[f"b_filter_{i}"]), p.freq))
         # channel s c + i of the last layer is channel i of filter s
         h = ops.linear(a, p.w_filter_out.reshape(self.filter_order, -1))
         if self.modulate:

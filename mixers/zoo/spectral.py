@@ -58,4 +58,4 @@ class DctMixer(Mixer):
 
     def mix(self, p, x):
         F = ops.dct(x)
-        return ops.idct(F * p.w)
+        return ops.idct(ops.mul(F, p.w))
