@@ -1,5 +1,8 @@
 """Kolmogorov-Arnold attention."""
 
+import tracemalloc
+
+import cuda_emulator
 import numpy
 import pytest
 from harness import BACKENDS, Case, OpSuite, assert_close, reference, run
@@ -38,6 +41,8 @@ class TestKanAttention(OpSuite):
         Case("query-tiles", arrays(1, 131, 1, 3, 2, 2), differences=False),
         Case("vision", arrays(1, 197, 3, 64, 3, 12), emulated=False, differences=False),
         Case("long", arrays(1, 1025, 1, 8, 1, 3), {"base": "silu"}, emulated=False, differences=False),
+        Case("no-frequencies", arrays(1, 5, 2, 3, 0, 2), {"base": "identity"}),
+        Case("no-ranks", arrays(1, 5, 2, 3, 2, 0), {"base": "silu"}),
         Case("no-tokens", arrays(2, 0, 2, 4, 3, 2)),
         Case("empty-batch", arrays(0, 5, 2, 4, 3, 2), {"base": "silu"}),
     ]
@@ -99,11 +104,46 @@ def test_nan_reaches_its_query_only(backend):
     numpy.testing.assert_array_equal(numpy.isnan(y), hit)
 
 
-def test_saved_is_linear_in_the_tokens():
-    case = Case("memory", arrays(2, 40, 2, 4, 3, 5))
+def test_memory_is_linear_in_the_tokens():
+    """Neither an n x n matrix nor a part of it that grows like one."""
+    needs("cpu")
+    n = 2048
+    arguments = Case("memory", arrays(1, n, 1, 4, 1, 2)).draw("float32")
+    tracemalloc.start()
+    y, saved = ops.kan_attention.forward(**arguments)
+    ops.kan_attention.backward(y, saved)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert saved.z.shape == (1, 1, n, 2)
+    assert peak < n * n
+
+
+@pytest.mark.huge
+def test_offsets_beyond_2_to_31():
+    """The end of arrays of more than 2^31 values, of which only the last pages are touched."""
+    needs("emulated")
+    d = 4096
+    b = 2**31 // d + 3
+    case = Case("end", arrays(1, 1, 1, 32, 1, 1), {"base": "identity", "scale": 0.1})
+    end = case.draw("bfloat16")
     with mixers.use_backend("reference"):
-        _, saved = ops.kan_attention.forward(**case.draw("float32"))
-    assert saved.z.shape == (2, 2, 40, 5)
+        want, saved = ops.kan_attention.forward(**end)
+        want_gradients = ops.kan_attention.backward(end["v"], saved)
+    with cuda_emulator.activate(last_blocks=4) as device:
+        arguments = {name: device.to_device(a) if hasattr(a, "shape") else a for name, a in end.items()}
+        for name in ("q", "k", "v"):
+            arguments[name] = device.zeros((b, 1, 1, d), end[name].dtype)
+            # the last blocks compute the last 32 channels of the last items
+            arguments[name][-1, ..., -32:] = device.to_device(end[name][0])
+        y, saved = ops.kan_attention.forward(**arguments)
+        gradients = ops.kan_attention.backward(arguments["v"], saved)
+        for name, got, wanted in (
+            ("y", y, want),
+            ("dq", gradients.dq, want_gradients.dq),
+            ("dk", gradients.dk, want_gradients.dk),
+            ("dv", gradients.dv, want_gradients.dv),
+        ):
+            assert_close(name, device.to_host(got[-1:, ..., -32:]), wanted, BACKWARD["bfloat16"])
 
 
 @pytest.mark.parametrize(
