@@ -1,10 +1,12 @@
 """Long convolution."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
 import scipy.signal
 import tolerances
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -113,6 +115,22 @@ def test_nan_stays_in_its_channel_and_item(length):
     assert numpy.isnan(y[4, 3:, 17]).all()
     y[4, :, 17] = 0
     assert not numpy.isnan(y).any()
+
+
+@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.given(
+    b=st.integers(0, 3),
+    length=st.one_of(st.integers(0, 40), st.integers(200, 700)),
+    c=st.integers(0, 20),
+    reach=st.one_of(st.integers(1, 40), st.integers(200, 700)),
+    causal=st.booleans(),
+    skip=st.booleans(),
+    dtype=st.sampled_from(["float64", "float32", "bfloat16"]),
+)
+def test_any_shape(b, length, c, reach, causal, skip, dtype):
+    arrays = {"x": (b, length, c), "h": decaying(reach if causal else 2 * reach - 1, c)}
+    case = Case("any", arrays | ({"D": (c,)} if skip else {}), {"causal": causal})
+    check_backend(ops.long_conv1d, case, "cpu", dtype)
 
 
 @pytest.mark.parametrize(

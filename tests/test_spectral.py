@@ -1,10 +1,12 @@
 """Discrete cosine transforms."""
 
 import cuda_emulator
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
 import scipy.fft
-from harness import BACKENDS, Case, OpSuite
+from harness import BACKENDS, Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -82,6 +84,19 @@ def test_nan_stays_in_its_line(n):
     F = ops.dct(x)
     assert numpy.isnan(F[0, :, 17]).all()
     assert not numpy.isnan(numpy.delete(F, 17, axis=2)).any()
+
+
+@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.given(
+    grid=st.lists(st.integers(0, 40), min_size=1, max_size=2),
+    b=st.integers(0, 3),
+    c=st.integers(0, 40),
+    dtype=st.sampled_from(["float64", "float32", "bfloat16"]),
+)
+def test_any_shape(grid, b, c, dtype):
+    case = Case("any", {"x": (b, *grid, c)})
+    check_backend(ops.dct, case, "cpu", dtype)
+    check_backend(ops.idct, case, "cpu", dtype)
 
 
 @pytest.mark.parametrize(
