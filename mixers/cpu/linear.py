@@ -51,7 +51,7 @@ def token_mlp_forward(x, w_in, w_out, b_in=None, b_out=None, activation="gelu", 
     hidden = aligned.empty((b, h, c) if save else (0,), x.dtype)
     run(
         _mlp_kernels(activations.number(activation))[0],
-        b * -(-c // panel_width(x)),
+        _panels(x),
         *map(aligned.flat, (x, w_in, w_out)),
         *(_row_terms(x, terms) for terms in (b_in, b_out)),
         *(matrix.no_bias(x), hidden.reshape(-1), y.reshape(-1)),
@@ -68,7 +68,7 @@ def token_mlp_backward(dout, saved):
     dx, dhidden, v = (aligned.empty(a.shape, x.dtype) for a in (x, hidden, hidden))
     run(
         _mlp_kernels(activations.number(saved.activation))[1],
-        b * -(-c // panel_width(x)),
+        _panels(x),
         *map(aligned.flat, (dout, hidden, w_in, w_out)),
         *(matrix.no_bias(x), dhidden.reshape(-1), v.reshape(-1), dx.reshape(-1)),
         *(l, h, n, c),
@@ -134,6 +134,12 @@ def _mlp_kernels(kind):
             _multiply((w_in, 0, 1, l), inner, none, none, (dx, item * l * c + j, c), l, h, columns)
 
     return forward, backward
+
+
+def _panels(x):
+    """Number of panels of channels in (b, l, c)."""
+    # panel_width is for kernels; what stands for no bias has its length
+    return x.shape[0] * -(-x.shape[2] // len(matrix.no_bias(x)[0]))
 
 
 def _row_terms(x, bias):
