@@ -35,6 +35,8 @@ _RANKS = 6
 _SUMS = 2 * _RANKS
 # rows that are handled together, and whose multiples the packed arrays have
 _GROUP = 16
+# rows whose gradients of the logits are in registers at once
+_QUAD = 4
 # frequencies after which the angle is computed afresh
 _RESEED = 16
 # queries of a task of the forward
@@ -74,9 +76,9 @@ def kan_attention_backward(dout, saved):
     )
     queries, keys = plan.rows(plan.width), plan.rows(plan.width)
     dz, dz_total, dw = plan.rows(plan.depth), plan.rows(1), plan.rows(plan.depth)
-    args = (*_in_place(q), *_in_place(k), *_in_place(v), *_in_place(dout), flat(w_up), flat(saved.z))
-    args += (queries, keys, dz, dz_total, dw, dv.reshape(-1), plan.factor, plan.sizes)
-    run(_prepare_backward, plan.heads, *args, work=q.size * plan.r)
+    heads, steps = zip(*map(_in_place, (q, k, v, dout)))
+    args = (*heads, flat(w_up), flat(saved.z), queries, keys, dz, dz_total, dw, dv.reshape(-1), steps)
+    run(_prepare_backward, plan.heads, *args, plan.factor, plan.sizes, work=q.size * plan.r)
 
     # a vector holds keys, and each task its own sum of dq: some tasks, but not many
     blocks = -(-plan.n // lanes(q))
@@ -136,6 +138,12 @@ def _in_place(x):
         steps = tuple(step // x.itemsize for step in x.strides)
     extent = 1 + sum((size - 1) * step for size, step in zip(x.shape, steps))
     return contiguous(as_strided(x, (extent,), (x.itemsize,))), steps[:3]
+
+
+@helper
+def _start(steps, item, head):
+    """Offset of a head's first token."""
+    return item * steps[0] + head * steps[2]
 
 
 @helper
@@ -280,10 +288,10 @@ def _prepare_forward(k, k_steps, v, v_steps, w_up, keys, u, sizes, counter):
     for task in tasks(counter):
         item, head = task // h, task % h
         one = keys.dtype.type(1)
-        start = item * k_steps[0] + head * k_steps[2]
+        start = _start(k_steps, item, head)
         _pack(k, start, k_steps[1], n, d, one, keys, task * padded * width, width)
         _clear(keys, (task * padded + n) * width, (padded - n) * width)
-        start = item * v_steps[0] + head * v_steps[2]
+        start = _start(v_steps, item, head)
         _project(
             *(w_up, head * n * r, 1, r),
             *(v, start, v_steps[1], n, r, d),
@@ -329,7 +337,7 @@ def _forward(q, q_steps, keys, u, phi_cos, phi_sin, y, z, factor, kind, sizes, c
     for task in tasks(counter):
         pair, block = task // blocks, task % blocks
         item, head = pair // h, pair % h
-        start = item * q_steps[0] + head * q_steps[2]
+        start = _start(q_steps, item, head)
         for i in range(block * _QUERIES, min(n, (block + 1) * _QUERIES), count):
             rows = min(n - i, count)
             _as_lanes(q, start + i * q_steps[1], q_steps[1], rows, d, columns)
@@ -359,25 +367,7 @@ def _forward(q, q_steps, keys, u, phi_cos, phi_sin, y, z, factor, kind, sizes, c
 
 @kernel
 def _prepare_backward(
-    q,
-    q_steps,
-    k,
-    k_steps,
-    v,
-    v_steps,
-    dout,
-    dout_steps,
-    w_up,
-    z,
-    queries,
-    keys,
-    dz,
-    dz_total,
-    dw,
-    dv,
-    factor,
-    sizes,
-    counter,
+    q, k, v, dout, w_up, z, queries, keys, dz, dz_total, dw, dv, steps, factor, sizes, counter
 ):
     """Pack queries and keys; dz = dout u^T, dv = w_up du, and this batch item's dw_up = v du^T."""
     _, n, h, d, _, r, padded, width, _, depth = sizes
@@ -391,13 +381,11 @@ def _prepare_backward(
     for task in tasks(counter):
         item, head = task // h, task % h
         first = task * padded
-        q_start = item * q_steps[0] + head * q_steps[2]
-        k_start = item * k_steps[0] + head * k_steps[2]
-        v_start = item * v_steps[0] + head * v_steps[2]
-        dout_start = item * dout_steps[0] + head * dout_steps[2]
-        _pack(q, q_start, q_steps[1], n, d, factor, queries, first * width, width)
+        q_steps, k_steps, v_steps, dout_steps = steps
+        v_start, dout_start = _start(v_steps, item, head), _start(dout_steps, item, head)
+        _pack(q, _start(q_steps, item, head), q_steps[1], n, d, factor, queries, first * width, width)
         _clear(queries, (first + n) * width, (padded - n) * width)
-        _pack(k, k_start, k_steps[1], n, d, one, keys, first * width, width)
+        _pack(k, _start(k_steps, item, head), k_steps[1], n, d, one, keys, first * width, width)
         _clear(keys, (first + n) * width, (padded - n) * width)
         # u = w_up^T v, dz = dout u^T
         _project(
@@ -427,9 +415,6 @@ def _prepare_backward(
             _clear(part, 0, rows * width)
             _multiply_add(w_up, (head * n + j) * r, r, 1, rows, r, u, 0, part, 0, width)
             _unpack(part, 0, width, rows, d, one, dv, ((item * n + j) * h + head) * d, h * d)
-
-
-_QUAD = 4
 
 
 @helper
