@@ -10,7 +10,7 @@ from mixers.cpu.activations import activate, activate_derivative
 from mixers.cpu.matrix import fill_panel, multiply_panel, panel_width
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import kernel, routine, run, tasks
-from mixers.cpu.simd import lanes, load, load_first, store, store_first
+from mixers.cpu.simd import lanes, load, store, store_first
 
 # steps of a long sum at a time
 _DEPTH = 512
@@ -118,19 +118,23 @@ def _mlp_kernels(kind):
         width = panel_width(dy)
         across = -(-c // width)
         panel, inner = (numpy.empty(n * width, dy.dtype), 0), (numpy.empty(h * width, dy.dtype), 0)
+        before = numpy.empty(h * width, dy.dtype), 0
         for task in tasks(counter):
             item, j = task // across, task % across * width
             columns = min(width, c - j)
             fill_panel((dy, item * n * c + j, c), panel, n, columns)
             _multiply((w_out, 0, 1, h), panel, none, none, (*inner, width), h, n, width)
+            # reading all at once keeps more reads under way than the loop below could
+            fill_panel((hidden, item * h * c + j, c), before, h, columns)
             for i in range(h):
                 for v in range(0, width, lanes(dy)):
-                    place, count = (item * h + i) * c + j + v, max(0, min(lanes(dy), columns - v))
-                    before = load_first(hidden, place, count)
-                    slope = load(inner[0], i * width + v) * activate_derivative(kind, before)
-                    store(inner[0], i * width + v, slope)
+                    at, place = i * width + v, (item * h + i) * c + j + v
+                    count = max(0, min(lanes(dy), columns - v))
+                    value = load(before[0], at)
+                    slope = load(inner[0], at) * activate_derivative(kind, value)
+                    store(inner[0], at, slope)
                     store_first(dhidden, place, slope, count)
-                    store_first(activated, place, activate(kind, before), count)
+                    store_first(activated, place, activate(kind, value), count)
             _multiply((w_in, 0, 1, l), inner, none, none, (dx, item * l * c + j, c), l, h, columns)
 
     return forward, backward

@@ -46,9 +46,6 @@ class Pool(Mixer):
         return ops.avg_pool(x, size=self.pool_size, minus_identity=True)
 
 
-_ACTIVATIONS = {"gelu": ops.gelu, "gelu_tanh": ops.gelu_tanh}
-
-
 @register(
     "mlp_mixer",
     paper="MLP-Mixer: An all-MLP Architecture for Vision",
@@ -96,7 +93,7 @@ class MlpMixer(Mixer):
         check.integer(self.name, "dim", self.dim, minimum=1)
         object.__setattr__(self, "grid", check.grid(self.name, self.grid))
         check.integer(self.name, "hidden", self.hidden, minimum=1)
-        check.choice(self.name, "activation", self.activation, tuple(_ACTIVATIONS))
+        check.choice(self.name, "activation", self.activation, ("gelu", "gelu_tanh"))
         check.boolean(self.name, "bias", self.bias)
 
     def accepts_grid(self, grid):
@@ -115,7 +112,5 @@ class MlpMixer(Mixer):
 
     def mix(self, p, x):
         tokens = x.reshape(x.shape[0], math.prod(self.grid), self.dim)
-        u = ops.axis_linear(tokens, p.w_in, p.b_in)
-        v = _ACTIVATIONS[self.activation](u)
-        y = ops.axis_linear(v, p.w_out, p.b_out)
+        y = ops.token_mlp(tokens, p.w_in, p.w_out, p.b_in, p.b_out, activation=self.activation)
         return y.reshape(x.shape)
