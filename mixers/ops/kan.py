@@ -46,7 +46,17 @@ def kan_attention(q, k, v, phi_cos, phi_sin, w_up, *, base="zero", scale=None):
     -----
     Saved: `z` (b, h, n, r). No array of size n x n (x g) is formed: memory is linear in n. Logits stay in
     float32 for half types. Per head 2 n^2 d + n^2 (2 sincos + 6 g) + 4 g n^2 r + 4 n r d flops forward.
+    Backward: dz = dy u^T and du = z^T dy with u = w_up^T v, then the logits again, tile by tile; that of phi and
+    w_up is summed over the batch in a fixed order. An error of a logit is multiplied by the frequency; frequencies
+    above 16 start from angles of their own, and logits far beyond 2 pi keep their phase.
     Source: Maity et al. 2025, arXiv:2503.10632, eq. 2 and algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> q, phi = numpy.ones((1, 5, 2, 4)), numpy.full((2, 5, 3, 1), 0.2)
+    >>> kan_attention(q, q, q, phi, phi, numpy.ones((2, 5, 1))).shape
+    (1, 5, 2, 4)
     """
     f = "kan_attention"
     b, n, heads, d = check.shape(f, "q", q, b=None, n=None, h=None, d=None)
