@@ -102,6 +102,17 @@ OPS = {
         {"b": 2, "l": 7, "c": 5, "k": 3},
         {"b": 16, "l": 196, "c": 512, "k": 256},
     ),
+    "token_mlp": OpSample(
+        {
+            "x": "b l c",
+            "w_in": ("h l", coefficients),
+            "w_out": ("l h", coefficients),
+            "b_in": "h",
+            "b_out": "l",
+        },
+        {"b": 2, "l": 7, "c": 5, "h": 3},
+        {"b": 16, "l": 196, "c": 512, "h": 256},
+    ),
     "layer_norm": OpSample(
         {"x": "b l c", "scale": "c", "bias": "c"},
         {"b": 2, "l": 7, "c": 5},
