@@ -162,7 +162,7 @@ def _ring_backward(ring, x, w, dy):
         shared = ring.shared(x, 4 + 8)
     else:
         dx = _ring_convolve(ring, dy, w, None, flip=True)
-        kernel = ring.kernel("ring_weights", 2, x, k * k + 2 * tile + k + 30)
+        kernel = ring.kernel("ring_weights", 2, x, k * k + 2 * tile + k + 34)
         arrays = *map(device.contiguous, (x, dy)), partial
         shared = ring.shared(x, 2, 8)
     _launch_ring(device, kernel, ring, x, arrays, shared)

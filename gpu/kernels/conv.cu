@@ -72,11 +72,13 @@ __device__ __forceinline__ void fetch(T* target, const T* row, columns_t held, i
   row += (index_t)held.from * c;
   constexpr int GROUP = 16 / sizeof(T), PARTS = CHANNELS / GROUP;
   if (wide) {
+#pragma unroll
     for (int i = threadIdx.x; i < (held.to - held.from) * PARTS; i += THREADS) {
       const int pixel = i / PARTS, item = i % PARTS * GROUP;
       if (item < channels) copy_async<16>(target + pixel * CHANNELS + item, row + pixel * c + item);
     }
   } else {
+#pragma unroll 1
     for (int i = threadIdx.x; i < (held.to - held.from) * CHANNELS; i += THREADS) {
       const int pixel = i / CHANNELS, item = i % CHANNELS;
       if (item < channels) {
@@ -162,9 +164,10 @@ __device__ __forceinline__ void write_sums(const acc_t (&sums)[AREA + 1], acc_t*
 }
 
 __device__ __forceinline__ void write_tile(T* row, const acc_t (&values)[TILE], const place_t& own, int c) {
+  if (!own.active) return;
 #pragma unroll
   for (int t = 0; t < TILE; t++)
-    if (own.active && own.left + own.tile * TILE + t < own.width) st(&row[t * c], values[t]);
+    if (SPAN == WIDTH || own.left + own.tile * TILE + t < own.width) st(&row[t * c], values[t]);
 }
 
 __device__ __forceinline__ bool allows_wide(const void* pointer, int c) {
