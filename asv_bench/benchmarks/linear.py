@@ -13,6 +13,11 @@ class AxisLinear(OpBenchmark):
     shapes = ("b=16,l=196,c=512,k=256",)
 
 
+class TokenMlp(OpBenchmark):
+    op = "token_mlp"
+    shapes = ("b=16,l=196,c=512,h=256",)
+
+
 class MlpMixer(MixerBenchmark):
     mixer = "mlp_mixer"
     shapes = ("16,196,512",)
