@@ -220,8 +220,7 @@ class Mixer:
     def _check_call(self, params, inputs, options):
         specs = _specs(self)
         names = input_names(type(self))
-        required = sum(default is inspect.Parameter.empty for default in names.values())
-        if not required <= len(inputs) <= len(names):
+        if not len(required_inputs(type(self))) <= len(inputs) <= len(names):
             raise TypeError(f"{self.name}: expects the inputs {', '.join(names)}, got {len(inputs)} arrays")
         for name, x in zip(names, inputs):
             if not hasattr(x, "shape") or not hasattr(x, "dtype"):
@@ -280,6 +279,11 @@ def input_names(cls):
     """The arrays that ``mix`` of a mixer class takes besides the parameters, with their defaults."""
     parameters = list(inspect.signature(cls.mix).parameters.values())[2:]
     return {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def required_inputs(cls):
+    """Those of :func:`input_names` that must be given."""
+    return [name for name, default in input_names(cls).items() if default is inspect.Parameter.empty]
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mixers import _checks as check
 from mixers import initializers, ops
-from mixers.mixer import Mixer, Parameter, Params
+from mixers.mixer import Mixer, Parameter, Params, required_inputs
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class MetaFormer(Mixer):
     def __post_init__(self):
         if not isinstance(self.mixer, Mixer):
             raise TypeError(f"{self.name}: mixer must be a Mixer, got {type(self.mixer).__name__}")
+        if not hasattr(self.mixer, "dim") or len(required_inputs(type(self.mixer))) != 1:
+            raise ValueError(
+                f"{self.name}: mixer must map one x of dim channels to another, got {self.mixer}"
+            )
         object.__setattr__(self, "image", check.grid(self.name, self.image, name="image", ranks=(2,)))
         for field in ("depth", "channels", "patch", "classes", "expansion"):
             check.integer(self.name, field, getattr(self, field), minimum=1)

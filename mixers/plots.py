@@ -109,6 +109,7 @@ def _draw_map(figure, whole, middle, mixing, grid):
     options = {"norm": LogNorm(top * 10.0**-_DECADES, top, clip=True), "interpolation": "nearest"}
     image = whole.imshow(numpy.maximum(mixing, top * 10.0**-_DECADES), **options)
     whole.set(title="|dy_i / dx_j|", xlabel="input token j", ylabel="output token i")
+    _whole_numbers(whole.xaxis, whole.yaxis, middle.xaxis)
     figure.colorbar(image, ax=whole, shrink=0.8)
     centre = tuple(side // 2 for side in grid)
     row = mixing[numpy.ravel_multi_index(centre, grid)]
@@ -116,10 +117,18 @@ def _draw_map(figure, whole, middle, mixing, grid):
         middle.imshow(numpy.maximum(row, top * 10.0**-_DECADES).reshape(grid), **options)
         middle.plot(centre[1], centre[0], "w+")
         middle.set(title=f"row of token {centre}", xlabel="column", ylabel="row")
+        _whole_numbers(middle.yaxis)
     else:
         middle.plot(row)
         middle.axvline(centre[0], color="0.7", linewidth=0.8)
         middle.set(title=f"row of token {centre[0]}", xlabel="input token j")
+
+
+def _whole_numbers(*axes):
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _save(figure, path):

@@ -5,14 +5,13 @@ does not suit it: channels ``dim``, and ``grid`` if it asks for one.
 """
 
 import dataclasses
-import inspect
 from typing import NamedTuple
 
 import numpy
 
 from mixers import registry
 from mixers.backend import array_backend
-from mixers.mixer import as_dtype, input_names
+from mixers.mixer import as_dtype, required_inputs
 
 SIZES = ("small", "bench")
 
@@ -190,6 +189,28 @@ OPS = {
         {"b": 2, "h": 5, "w": 6, "c": 7, "d": 3},
         {"b": 16, "h": 56, "w": 56, "c": 64, "d": 64},
     ),
+    "strip_linear": OpSample(
+        {"x": "b h w c", "w": ("j k w w", coefficients), "b": "j w"},
+        {"b": 2, "h": 5, "w": 4, "c": 6, "j": 3, "k": 3},
+        {"b": 16, "h": 14, "w": 14, "c": 192, "j": 48, "k": 3},
+        {"axis": "w"},
+    ),
+    "relative_bias": OpSample(
+        {"x": "b h w c", "table": "t c"},
+        {"b": 2, "h": 5, "w": 4, "c": 6, "t": 11},
+        {"b": 16, "h": 56, "w": 56, "c": 64, "t": 113},
+    ),
+    "branch_attention": OpSample(
+        {
+            **dict.fromkeys(("z0", "z1", "z2"), "b h w c"),
+            "w_in": ("c m", coefficients),
+            "w_out": ("m o", coefficients),
+            "b_in": "m",
+            "b_out": "o",
+        },
+        {"b": 2, "h": 5, "w": 4, "c": 6, "m": 3, "o": 18},
+        {"b": 16, "h": 28, "w": 28, "c": 128, "m": 32, "o": 384},
+    ),
     "dct": OpSample({"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}),
     "idct": OpSample(
         {"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}
@@ -236,7 +257,8 @@ _INPUTS = {
     "bench": {1: (8, 1024, 256), 2: (8, 14, 14, 384)},
 }
 
-# further options of the constructors, where the defaults do not suit the shapes above
+# further options of the constructors, where the defaults do not suit the shapes above; "digits" is for the model
+# that `mixers train` builds, on 4 x 4 tokens of 48 channels: like "small" if it is not there
 MIXERS = {
     "multi_axis_gmlp": {
         "small": {"block_size": (2, 3), "grid_size": (4, 2)},
@@ -250,8 +272,12 @@ MIXERS = {
         "small": {"token_dim": 10, "channel_dim": 6},
         "bench": {"token_dim": 768, "channel_dim": 768},
     },
-    "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}},
-    "fourier_karat": {"small": {"num_heads": 2, "rank": 4}, "bench": {"num_heads": 4, "rank": 12}},
+    "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}, "digits": {"hidden": 32}},
+    "fourier_karat": {
+        "small": {"num_heads": 2, "rank": 4},
+        "bench": {"num_heads": 4, "rank": 12},
+        "digits": {"num_heads": 4, "rank": 12},
+    },
 }
 
 
@@ -335,22 +361,23 @@ def mixer_sample(name, size="small", seed=0, dtype="float32", shape=None, **conf
     """
     cls = registry.mixer_class(name)
     shape = tuple(shape or _INPUTS[_known_size("mixer_sample", size)][max(cls.metadata.ranks)])
-    fit = fitting(cls, shape[-1], shape[1:-1])
-    mixer = cls(**{**fit, **MIXERS.get(name, {}).get(size, {}), **config})
+    mixer = cls(**{**fitting_options(cls, size, shape[-1], shape[1:-1]), **config})
     rng = numpy.random.default_rng(seed)
     specs = mixer.parameters()
     params = {
         n: (p + 0.1 * rng.standard_normal(p.shape) if specs[n].trainable else p).astype(as_dtype(dtype))
         for n, p in mixer.init(rng, dtype="float64").items()
     }
-    count = sum(default is inspect.Parameter.empty for default in input_names(cls).values())
+    count = len(required_inputs(cls))
     return mixer, params, tuple(rng.standard_normal(shape).astype(as_dtype(dtype)) for _ in range(count))
 
 
-def fitting(cls, dim, grid):
-    """The options `dim` and `grid` for the constructor of a mixer, as far as it has them."""
+def fitting_options(cls, size, dim, grid):
+    """Options for the constructor of a mixer class: `dim` and `grid`, as far as it has them, and those above."""
     fields = {field.name for field in dataclasses.fields(cls)}
-    return {n: v for n, v in {"dim": dim, "grid": tuple(grid)}.items() if n in fields}
+    fit = {n: v for n, v in {"dim": dim, "grid": tuple(grid)}.items() if n in fields}
+    known = MIXERS.get(cls.metadata.name, {})
+    return fit | known.get(size, known.get("small", {}))
 
 
 def cotangent(out, seed=1):

@@ -11,7 +11,7 @@ import numpy
 
 import mixers
 from mixers import ops, samples
-from mixers.mixer import Mixer, input_names
+from mixers.mixer import Mixer, required_inputs
 from mixers.op import Op
 
 
@@ -108,7 +108,7 @@ def find(name, size="small", dtype="float32", seed=0, shape=Shape({}, None), **c
         if shape.sizes:
             raise ValueError(f"{name} is a mixer: give the shape of x, as 2,64,8 or 2,8,8,16")
         mixer, params, drawn = samples.mixer_sample(name, size, seed, dtype, shape.x, **config)
-        inputs = tuple(input_names(type(mixer)))[: len(drawn)]
+        inputs = tuple(required_inputs(type(mixer)))
         trainable = {n for n, spec in mixer.parameters().items() if spec.trainable}
         fixed = {n: p for n, p in params.items() if n not in trainable}
         arrays = dict(zip(inputs, drawn)) | {n: p for n, p in params.items() if n in trainable}

@@ -8,15 +8,10 @@ from typing import NamedTuple
 
 import numpy
 
+from mixers import _checks as check
 from mixers import models, registry, samples
 from mixers.backend import array_module
 from mixers.files import replacing
-
-# options of the mixers' constructors, for the digits; all others keep their defaults
-CONFIGS = {
-    "mlp_mixer": {"hidden": 32},
-    "fourier_karat": {"num_heads": 4},
-}
 
 
 class Images(NamedTuple):
@@ -52,15 +47,22 @@ class Settings:
     """
 
     mixer: str
-    dim: int = 32
+    dim: int = 48
     depth: int = 2
     patch: int = 2
-    epochs: int = 20
+    epochs: int = 40
     batch: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     seed: int = 0
     config: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("dim", "depth", "patch", "epochs", "batch"):
+            check.integer("train", name, getattr(self, name), minimum=1)
+        check.integer("train", "seed", self.seed, minimum=0)
+        check.number("train", "learning_rate", self.learning_rate, above=0.0)
+        check.number("train", "weight_decay", self.weight_decay, minimum=0.0)
 
 
 @dataclass
@@ -98,8 +100,7 @@ def build_model(settings):
     cls = registry.mixer_class(settings.mixer)
     side = 8 // settings.patch
     grid = (side, side) if 2 in cls.metadata.ranks else (side * side,)
-    config = samples.fitting(cls, settings.dim, grid)
-    mixer = cls(**{**config, **CONFIGS.get(settings.mixer, {}), **settings.config})
+    mixer = cls(**samples.fitting_options(cls, "digits", settings.dim, grid) | settings.config)
     return models.MetaFormer(mixer, depth=settings.depth, image=(8, 8), patch=settings.patch)
 
 
