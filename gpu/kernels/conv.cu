@@ -20,21 +20,23 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 #if defined(RING)
-// A block has one image, CHANNELS channels, TILES tiles of TILE columns and some rows; a thread has one channel of
-// one tile. Rows arrive in rings of shared memory, AHEAD of their use, with the columns beside the block that the
-// kernel reaches; cells outside the grid hold zeros. WIDTH is the width of the grid, or 0 if blocks share its rows.
+// A block has one image, CHANNELS channels, TILES tiles of TILE columns and some rows; a thread has one
+// channel of one tile. Rows arrive in rings of shared memory, AHEAD of their use, with the columns beside the
+// block that the kernel reaches; cells outside the grid hold zeros. WIDTH is the width of the grid, or 0 if
+// blocks share its rows.
 
 constexpr int REACH = TAPS / 2, SPAN = TILE * TILES, WIDE = SPAN + 2 * REACH, THREADS = CHANNELS * TILES;
 constexpr int VALUES = TILE + TAPS - 1, AREA = TAPS * TAPS;
 
 struct place_t {
-  int lane, tile;        // channel within the block, tile within the block
-  int channels;          // of the block that exist
-  int left, width;       // first column of the block, width of the grid
-  int top, bottom;       // rows of the block
-  index_t image, part;   // offset of the image's first pixel at the block's first channel; number of the block
-  index_t channel;       // own channel
-  bool active;           // whether that exists
+  int lane, tile;   // channel within the block, tile within the block
+  int channels;     // of the block that exist
+  int left, width;  // first column of the block, width of the grid
+  int top, bottom;  // rows of the block
+  index_t image;    // offset of the image's first pixel at the block's first channel
+  index_t part;     // number of the block among those of its channels
+  index_t channel;  // own channel
+  bool active;      // whether that exists
 };
 
 __device__ __forceinline__ place_t place(int height, int width, int c, int rows) {
@@ -67,7 +69,8 @@ __device__ __forceinline__ columns_t columns(const place_t& own, int reach) {
 }
 
 // starts copying one row of the block; `row` is its first pixel at the block's first channel
-__device__ __forceinline__ void fetch(T* target, const T* row, columns_t held, int c, int channels, bool wide) {
+__device__ __forceinline__ void fetch(T* target, const T* row, columns_t held, int c, int channels,
+                                      bool wide) {
   target += (held.from - held.start) * CHANNELS;
   row += (index_t)held.from * c;
   constexpr int GROUP = 16 / sizeof(T), PARTS = CHANNELS / GROUP;
@@ -121,9 +124,10 @@ __device__ __forceinline__ void roll(acc_t (&sums)[TAPS][TILE], const acc_t (&va
   }
 }
 
-// adds to the sums of every tap and of dy what row r of x, in `values`, meets; `cells` is the tile in the ring of dy
-__device__ __forceinline__ void meet(acc_t (&sums)[AREA + 1], const acc_t (&values)[VALUES], const T* cells, int row,
-                                     int slots, int r, int height) {
+// adds to the sums of every tap and of dy what row r of x, in `values`, meets; `cells` is the tile in the
+// ring of dy
+__device__ __forceinline__ void meet(acc_t (&sums)[AREA + 1], const acc_t (&values)[VALUES], const T* cells,
+                                     int row, int slots, int r, int height) {
 #pragma unroll
   for (int i = 0; i < TAPS; i++) {
     const int p = r - i + REACH;
@@ -140,7 +144,8 @@ __device__ __forceinline__ void meet(acc_t (&sums)[AREA + 1], const acc_t (&valu
   }
 }
 
-// partial[block][tap][channel]: the sums of the tiles added in order, TAPS of them at a time; shared memory is free
+// partial[block][tap][channel]: the sums of the tiles added in order, TAPS of them at a time; shared memory
+// may be overwritten
 __device__ __forceinline__ void write_sums(const acc_t (&sums)[AREA + 1], acc_t* shared, acc_t* partial,
                                            const place_t& own, int c) {
   partial += own.part * (AREA + 1) * c + own.channel - own.lane;
@@ -151,7 +156,8 @@ __device__ __forceinline__ void write_sums(const acc_t (&sums)[AREA + 1], acc_t*
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < TAPS; k++)
-      if (k < count) shared[(own.tile * TAPS + k) * CHANNELS + own.lane] = sums[first + k < AREA ? first + k : AREA];
+      if (k < count)
+        shared[(own.tile * TAPS + k) * CHANNELS + own.lane] = sums[first + k < AREA ? first + k : AREA];
     __syncthreads();
     for (int i = threadIdx.x; i < count * CHANNELS; i += THREADS) {
       const int k = i / CHANNELS, lane = i % CHANNELS;
@@ -228,10 +234,11 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
 }
 
 #elif RING == 2
-// partial[block] = sums of x dy for every tap, and of dy: rows of x belong to one block, dy rows are those they meet
+// partial[block] = sums of x dy for every tap, and of dy: a row of x belongs to one block, those of dy are
+// the ones it meets
 extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
-    ring_weights(const T* __restrict__ x, const T* __restrict__ dy, acc_t* __restrict__ partial, int height, int width,
-                 int c, int rows) {
+    ring_weights(const T* __restrict__ x, const T* __restrict__ dy, acc_t* __restrict__ partial, int height,
+                 int width, int c, int rows) {
   DYNAMIC_SHARED(T, ring);
   constexpr int SLOTS = 2, DY_SLOTS = TAPS < 4 ? 4 : 8, ROW = WIDE * CHANNELS, DY_ROW = SPAN * CHANNELS;
   T* dy_ring = ring + SLOTS * ROW;
@@ -250,7 +257,8 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
 
   auto fetch_x = [&](int r) { fetch(ring + (r & 1) * ROW, x + r * step, held, c, own.channels, wide); };
   auto fetch_dy = [&](int p) {
-    if (p < height) fetch(dy_ring + (p & (DY_SLOTS - 1)) * DY_ROW, dy + p * step, dy_held, c, own.channels, wide);
+    T* target = dy_ring + (p & (DY_SLOTS - 1)) * DY_ROW;
+    if (p < height) fetch(target, dy + p * step, dy_held, c, own.channels, wide);
   };
   for (int p = max(own.top - REACH, 0); p <= own.top + REACH; p++) fetch_dy(p);
   fetch_x(own.top);
@@ -275,8 +283,8 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
 #else
 // dx, and partial as in ring_weights, with one reading of dy: a block owns rows of x and of dx
 extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
-    ring_backward(const T* __restrict__ x, const acc_t* __restrict__ w, const T* __restrict__ dy, T* __restrict__ dx,
-                  acc_t* __restrict__ partial, int height, int width, int c, int rows) {
+    ring_backward(const T* __restrict__ x, const acc_t* __restrict__ w, const T* __restrict__ dy,
+                  T* __restrict__ dx, acc_t* __restrict__ partial, int height, int width, int c, int rows) {
   DYNAMIC_SHARED(T, ring);
   constexpr int SLOTS = 4, DY_SLOTS = 8, ROW = WIDE * CHANNELS;
   static_assert(AHEAD < SLOTS && 2 * REACH + AHEAD < DY_SLOTS, "a row would arrive where another is in use");
@@ -338,9 +346,9 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
 #endif
 
 #elif defined(ITEMS)
-// The causal convolution p[t] = bias + sum_i w[i] X[t + i], X = (state or zeros, x), y = silu(p) or p. A thread
-// takes ITEMS channels of a strip of tokens, with the last TAPS - 1 inputs in registers; the loads of GROUP
-// tokens are issued together.
+// The causal convolution p[t] = bias + sum_i w[i] X[t + i], X = (state or zeros, x), y = silu(p) or p. A
+// thread takes ITEMS channels of a strip of tokens, with the last TAPS - 1 inputs in registers; the loads of
+// GROUP tokens are issued together.
 
 constexpr int CAUSAL_THREADS = 128;
 
@@ -364,7 +372,8 @@ __device__ __forceinline__ strip_of_t own_strip(int l, int c, int tokens) {
 }
 
 template <class storage>
-__device__ __forceinline__ void read_items(acc_t (&values)[ITEMS], const storage* source, bool wide, int valid) {
+__device__ __forceinline__ void read_items(acc_t (&values)[ITEMS], const storage* source, bool wide,
+                                           int valid) {
   if (wide) {
     ld_pack<ITEMS>(source, values);
   } else {
@@ -374,7 +383,8 @@ __device__ __forceinline__ void read_items(acc_t (&values)[ITEMS], const storage
 }
 
 template <class storage>
-__device__ __forceinline__ void write_items(storage* target, const acc_t (&values)[ITEMS], bool wide, int valid) {
+__device__ __forceinline__ void write_items(storage* target, const acc_t (&values)[ITEMS], bool wide,
+                                            int valid) {
   if (wide) {
     st_pack<ITEMS>(target, values);
   } else {
@@ -386,8 +396,9 @@ __device__ __forceinline__ void write_items(storage* target, const acc_t (&value
 
 // weights, bias and the inputs before the strip
 __device__ __forceinline__ void prepare(acc_t (&weights)[TAPS][ITEMS], acc_t (&offset)[ITEMS],
-                                        acc_t (&window)[TAPS][ITEMS], const T* x, const acc_t* w, const acc_t* bias,
-                                        const acc_t* state, const strip_of_t& own, int l, int c, bool wide) {
+                                        acc_t (&window)[TAPS][ITEMS], const T* x, const acc_t* w,
+                                        const acc_t* bias, const acc_t* state, const strip_of_t& own, int l,
+                                        int c, bool wide) {
 #pragma unroll
   for (int k = 0; k < TAPS; k++) read_items(weights[k], w + (index_t)k * c + own.channel, false, own.valid);
 #pragma unroll
@@ -449,9 +460,9 @@ extern "C" __global__ void __launch_bounds__(128)
   }
 }
 
-// g = dy silu'(p); dX[t + i] += w[i] g[t], partial[strip][i] = sum g[t] X[t + i], partial[strip][TAPS] = sum g. One
-// sweep over the strip and the TAPS - 1 tokens after it, from which gradients reach it; `pending` holds the rows of
-// dX that are not complete. dstate are the rows before the first token.
+// g = dy silu'(p); dX[t + i] += w[i] g[t]; partial[strip]: the sums g[t] X[t + i] for every i, then that of g.
+// One sweep over the strip and the TAPS - 1 tokens after it, from which gradients reach it; `pending` holds
+// the rows of dX that are not complete. dstate are the rows before the first token.
 extern "C" __global__ void __launch_bounds__(128)
     causal_backward(const T* __restrict__ x, const acc_t* __restrict__ w, const acc_t* __restrict__ bias,
                     const acc_t* __restrict__ state, const T* __restrict__ dy, T* __restrict__ dx,
@@ -516,7 +527,7 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 #else
-// Any kernel, dilation and padding. `start` = (top, left) rows and columns of zeros before the grid, maybe negative.
+// Any kernel, dilation and padding: top rows and left columns of zeros before the grid, maybe negative.
 struct grid_t {
   int h, w, c, out_h, out_w, kh, kw, dilation, top, left;
 };
@@ -559,18 +570,19 @@ extern "C" __global__ void __launch_bounds__(256)
     if (q + t < grid.out_w) st(&y[(index_t)t * grid.c], sums[t]);
 }
 
-// partial[part][tap][channel] = sum of dy times the x under that tap, over some rows (image, p); the last tap sums dy.
-// A block has one tap and 32 channels, in 32 x 8 threads; blockIdx = (part and tap, channels / 32).
+// partial[part][tap][channel] = sum of dy times the x under that tap, over some rows (image, p); the last tap
+// sums dy. A block has one tap and 32 channels, in 32 x 8 threads; blockIdx = (part and tap, channels / 32).
 extern "C" __global__ void __launch_bounds__(256)
-    any_weights(const T* __restrict__ x, const T* __restrict__ dy, acc_t* __restrict__ partial, long long rows,
-                int rows_per_part, grid_t grid) {
+    any_weights(const T* __restrict__ x, const T* __restrict__ dy, acc_t* __restrict__ partial,
+                long long rows, int rows_per_part, grid_t grid) {
   __shared__ acc_t scratch[STRIPES][LANES];
   const int taps = grid.kh * grid.kw + 1;
   const index_t part = blockIdx.x / taps;
   const int tap = (int)(blockIdx.x % taps), channel = blockIdx.y * LANES + threadIdx.x;
   const bool alone = tap == taps - 1;
   // the pixel of x under the tap for p = q = 0, and the columns q for which it is on the grid
-  const int above = tap / grid.kw * grid.dilation - grid.top, beside = tap % grid.kw * grid.dilation - grid.left;
+  const int above = tap / grid.kw * grid.dilation - grid.top;
+  const int beside = tap % grid.kw * grid.dilation - grid.left;
   const int begin = alone ? 0 : max(0, -beside), end = alone ? grid.out_w : min(grid.out_w, grid.w - beside);
   const index_t last = min((part + 1) * rows_per_part, (index_t)rows);
   acc_t sum = 0;
