@@ -460,7 +460,7 @@ extern "C" __global__ void __launch_bounds__(128)
   }
 }
 
-// g = dy silu'(p); dX[t + i] += w[i] g[t]; partial[strip]: the sums g[t] X[t + i] for every i, then that of g.
+// g = dy silu'(p); dX[t + i] += w[i] g[t]; partial[strip]: sums of g[t] X[t + i] for all i, and of g.
 // One sweep over the strip and the TAPS - 1 tokens after it, from which gradients reach it; `pending` holds
 // the rows of dX that are not complete. dstate are the rows before the first token.
 extern "C" __global__ void __launch_bounds__(128)
