@@ -1,8 +1,10 @@
 """Layer norm and root-mean-square norm."""
 
+import cuda_emulator
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import BACKENDS, Case, OpSuite, assert_close, reference
+from tolerances import BACKWARD
 
 import mixers
 from mixers import ops
@@ -58,6 +60,23 @@ def test_second_form():
         numpy.testing.assert_allclose(y.mean(-1), 0.0, atol=1e-15)
         numpy.testing.assert_allclose(y.var(-1), 1.0, rtol=1e-12)
         numpy.testing.assert_allclose(ops.rms_norm(y, eps=1e-3), ops.layer_norm(y, eps=1e-3), rtol=1e-12)
+
+
+@pytest.mark.huge
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize("op", [ops.layer_norm, ops.rms_norm])
+def test_offsets_beyond_2_to_31(op):
+    """The end of an array of more than 2^31 values, of which only the last pages are touched."""
+    c = 4096
+    end, dend = Case("end", {"x": (16, c), "dy": (16, c)}).draw("bfloat16").values()
+    want, want_gradients = reference(op, {"x": end}, dout=dend)
+    with cuda_emulator.activate(last_blocks=2) as device:
+        x, dy = (device.zeros((2**31 // c + 16, c), end.dtype) for _ in range(2))
+        x[-16:], dy[-16:] = device.to_device(end), device.to_device(dend)
+        y, saved = op.forward(x)
+        dx = op.backward(dy, saved).dx
+        for name, got, wanted in (("y", y, want), ("dx", dx, want_gradients.dx)):
+            assert_close(name, device.to_host(got[-8:]), wanted[-8:], BACKWARD["bfloat16"])
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

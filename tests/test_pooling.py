@@ -1,9 +1,11 @@
 """Average pooling."""
 
+import cuda_emulator
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import BACKENDS, Case, OpSuite, assert_close, reference
 from scipy import ndimage
+from tolerances import BACKWARD
 
 import mixers
 from mixers import ops
@@ -27,6 +29,26 @@ class TestAvgPool(OpSuite):
         Case("no-tokens", {"x": (2, 0, 3)}, {"size": 3}),
         Case("empty-batch", {"x": (0, 4, 4, 3)}, {"size": 3, "minus_identity": True}),
     ]
+
+
+@pytest.mark.huge
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize(("grid", "size"), [((3, 4), 3), ((4,), 3), ((4,), 5)])
+def test_offsets_beyond_2_to_31(grid, size):
+    """The end of an array of more than 2^31 values, of which only the last pages are touched."""
+    c = 4096
+    arguments = Case("end", {"x": (1, *grid, c)}, {"size": size, "minus_identity": True}).draw("bfloat16")
+    end = arguments.pop("x")
+    want, want_gradients = reference(ops.avg_pool, {"x": end, **arguments}, dout=end)
+    with cuda_emulator.activate(last_blocks=4) as device:
+        x = device.zeros((2**31 // end.size + 2, *grid, c), end.dtype)
+        x[-1:] = device.to_device(end)
+        y, saved = ops.avg_pool.forward(x, **arguments)
+        dx = ops.avg_pool.backward(x, saved).dx
+        # the last blocks compute at least the last channels of the last token
+        for name, got, wanted in (("y", y, want), ("dx", dx, want_gradients.dx)):
+            got, wanted = (a[(-1,) * (a.ndim - 1)][-1024:] for a in (got, wanted))
+            assert_close(name, device.to_host(got), wanted, BACKWARD["bfloat16"])
 
 
 def test_second_form():

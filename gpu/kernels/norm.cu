@@ -4,15 +4,15 @@
 
 constexpr int ITEMS = 16 / sizeof(T);
 
-// sum over the warp of f(values, place) for the channels of a token, `count` at a time
+// f(place) for the channels of a token, `count` at a time, the lanes side by side
 template <int count, class function>
 __device__ __forceinline__ void sweep(int c, function f) {
   for (int j = threadIdx.x * count; j < c; j += 32 * count) f(j);
 }
 
 template <int count>
-__device__ __forceinline__ void normalise_token(const T* x, const acc_t* scale, const acc_t* bias, T* y, acc_t* mean_out,
-                                                acc_t* rstd_out, int c, acc_t eps) {
+__device__ __forceinline__ void normalise_token(const T* x, const acc_t* scale, const acc_t* bias, T* y,
+                                                acc_t* mean_out, acc_t* rstd_out, int c, acc_t eps) {
   acc_t values[count], mean = 0, square = 0;
 #if CENTRED
   acc_t total = 0;
@@ -50,7 +50,8 @@ __device__ __forceinline__ void normalise_token(const T* x, const acc_t* scale, 
 // y = n scale + bias, n = (x - mean) rstd. Block of 32 x 8 threads.
 extern "C" __global__ void __launch_bounds__(256)
     normalise(const T* __restrict__ x, const acc_t* __restrict__ scale, const acc_t* __restrict__ bias,
-              T* __restrict__ y, acc_t* __restrict__ mean, acc_t* __restrict__ rstd, long long tokens, int c, double eps) {
+              T* __restrict__ y, acc_t* __restrict__ mean, acc_t* __restrict__ rstd, long long tokens, int c,
+              double eps) {
   index_t token = (index_t)blockIdx.x * blockDim.y + threadIdx.y, start = token * c;
   if (token >= tokens) return;
   if (c % ITEMS == 0 && aligned16(x) && aligned16(y))

@@ -40,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   const int left = (int)(rest % across) * COLUMNS;
   rest /= across;
   const int top = (int)(rest % down) * ROWS, bottom = min(h, top + ROWS);
-  const index_t image = (rest / down) * h * w * c + channel;
+  const index_t step = (index_t)w * c, start = rest / down * h * step + (index_t)left * c + channel;
   const bool wide = c % ITEMS == 0 && aligned16(x) && aligned16(y);
   const int valid = c - channel;
 
@@ -56,12 +56,12 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   for (int r = top - 1; r <= bottom; r++) {
     acc_t values[COLUMNS + 2][ITEMS], sums[COLUMNS][ITEMS];
     const bool inside = r >= 0 && r < h;
-    const T* row = x + image + (index_t)r * w * c;
+    const T* row = x + start + r * step;
 #pragma unroll
     for (int t = 0; t < COLUMNS + 2; t++) {
       int column = left + t - 1;
       if (inside && column >= 0 && column < w) {
-        read(row + column * (index_t)c, values[t], wide, valid);
+        read(row + (t - 1) * c, values[t], wide, valid);
       } else {
 #pragma unroll
         for (int i = 0; i < ITEMS; i++) values[t][i] = 0;
@@ -79,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
         sums[t][i] = values[t][i] + values[t + 1][i] + values[t + 2][i];
 #endif
     if (r > top) {
-      T* target = y + image + (index_t)(r - 1) * w * c;
+      T* target = y + start + (r - 1) * step;
 #if !BEFORE
       const acc_t above_weight = reciprocal_count(r - 1, h, 1);
 #endif
@@ -97,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
             out[i] -= centre[t][i];
 #endif
           }
-          write(target + (left + t) * (index_t)c, out, wide, valid);
+          write(target + t * c, out, wide, valid);
         }
     }
 #pragma unroll
