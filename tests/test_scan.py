@@ -113,6 +113,23 @@ class TestSelectiveScan(OpSuite):
             differences=False,
         ),
         Case("long", selective(1, 1025, 2, 16, delta=(0.01, 0.2)), differences=False),
+        # few channels and many tokens are cut into segments
+        Case(
+            "segments",
+            selective(1, 4200, 5, 2, delta=(-7.0, -4.0), A=(0.5, 2.0), **EVERYTHING),
+            {"delta_softplus": True, "return_last_state": True},
+            emulated=False,
+            halves=False,
+            differences=False,
+        ),
+        Case(
+            "segments-reverse",
+            selective(2, 4097, 3, 3, delta=(-3.0, 1.0), z=True),
+            {"delta_softplus": True, "return_last_state": True, "reverse": True},
+            emulated=False,
+            halves=False,
+            differences=False,
+        ),
         Case("no-tokens", selective(2, 0, 3, 4, **EVERYTHING), {"return_last_state": True}),
         Case("empty-batch", selective(0, 4, 3, 4, **EVERYTHING)),
     ]

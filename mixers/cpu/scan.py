@@ -1,0 +1,259 @@
+"""Diagonal linear recurrences on the CPU: channels in the lanes, tokens one after the other."""
+
+from types import SimpleNamespace
+
+import numpy
+
+from mixers.cpu import aligned, scan_kernels
+from mixers.cpu.aligned import flat
+from mixers.cpu.runner import run
+from mixers.cpu.simd import lanes
+
+# blocks of channels below which the tokens are cut into segments, and the length of those
+_FEW = 4
+_SEGMENT_CHUNKS = 128
+
+# channels of a task of a single step
+_UPDATED = 256
+
+
+def linear_scan_forward(a, b, h0=None, reverse=False, return_last_state=False, save=True):
+    """One sweep over the tokens per block of channels."""
+    h, held = aligned.empty(a.shape, a.dtype), _start(h0, a)
+    _run_linear(scan_kernels.linear_forward, a, reverse, flat(a), flat(b), held.reshape(-1), h.reshape(-1))
+    return (h, held if return_last_state else None), ()
+
+
+def linear_scan_backward(dout, saved):
+    """A sweep for the states and one in the other direction for the adjoints."""
+    a, h0 = saved.a, saved.h0
+    dh = numpy.zeros(a.shape, a.dtype) if dout.h is None else dout.h
+    held, adjoint = _start(h0, a), _start(dout.last_state, a)
+    da, db = aligned.empty(a.shape, a.dtype), aligned.empty(a.shape, a.dtype)
+    arrays = (flat(dh), flat(a), flat(saved.b), *(x.reshape(-1) for x in (held, adjoint, da, db)))
+    _run_linear(scan_kernels.linear_backward, a, saved.reverse, *arrays)
+    return da, db, None if h0 is None else adjoint
+
+
+def _run_linear(kernel, a, reverse, *arrays):
+    b, _, c = a.shape
+    w = lanes(a)
+    # whole cache lines side by side, but enough tasks
+    width = w * min(max(b * -(-c // w) // 16, 1), 8)
+    run(kernel, b * -(-c // width) if a.size else 0, *arrays, a.shape, width, reverse, work=3 * a.size)
+
+
+def _start(state, a):
+    """A fresh state (b, c), of zeros if there is none."""
+    held = aligned.zeros(a.shape[::2], a.dtype)
+    if state is not None:
+        held[...] = state
+    return held
+
+
+def selective_scan_forward(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    h0=None,
+    return_last_state=False,
+    reverse=False,
+    order=None,
+    save=True,
+):
+    """One sweep over the tokens per block of channels; few and long sequences are cut into segments."""
+    plan = _Plan(u, A, B, delta_softplus, reverse, order)
+    b, l, c, _, n = plan.sizes
+    y = aligned.empty(u.shape, u.dtype)
+    last_state = aligned.empty((b, n, c), u.dtype)
+    states = aligned.empty((b, -(-l // scan_kernels.CHUNK), n, c) if save else 0, u.dtype)
+    arrays = _flattened(u, delta, _rates(A), B, C, D, z, delta_bias)
+    starts = plan.boundaries(h0, arrays[0], arrays, backward=False)
+    if l == 0:
+        last_state[...] = starts[:, 0]
+    elif y.size:
+        run(
+            scan_kernels.forward,
+            plan.count,
+            arrays,
+            *(starts.reshape(-1), last_state.reshape(-1), y.reshape(-1), states.reshape(-1)),
+            *plan.geometry,
+            plan.block,
+            delta_softplus,
+            work=u.size * (12 * n + 20),
+        )
+    return (y, _as_state(last_state) if return_last_state else None), (states if save else None,)
+
+
+def selective_scan_backward(dout, saved):
+    """States and decays of a chunk are recomputed, then the chunk is walked backward."""
+    u, A, B, z, h0 = saved.u, saved.A, saved.B, saved.z, saved.h0
+    plan = _Plan(u, A, B, saved.delta_softplus, saved.reverse, saved.order)
+    b, l, c, g, n = plan.sizes
+    dy = flat(numpy.zeros(u.shape, u.dtype) if dout.y is None else dout.y)
+    arrays = _flattened(u, saved.delta, _rates(A), B, saved.C, saved.D, z, saved.delta_bias)
+    ends = plan.boundaries(dout.last_state, dy, arrays, backward=True)
+    du, ddelta = aligned.empty(u.shape, u.dtype), aligned.empty(u.shape, u.dtype)
+    dz = aligned.empty(u.shape if z is not None else 0, u.dtype)
+    dA, dD, dbias = (aligned.zeros((b * plan.segments, k, c), u.dtype) for k in (n, 1, 1))
+    dB, dC = aligned.empty(B.shape, u.dtype), aligned.empty(B.shape, u.dtype)
+    dh0 = aligned.empty((b, n, c), u.dtype)
+    if l == 0:
+        dh0[...] = ends[:, 0]
+    elif u.size:
+        partial = aligned.empty((plan.parts, dB.size * 2), u.dtype)
+        run(
+            scan_kernels.backward,
+            plan.count,
+            arrays,
+            *(dy, flat(saved.states), ends.reshape(-1)),
+            tuple(a.reshape(-1) for a in (du, ddelta, dz, partial)),
+            *(a.reshape(-1) for a in (dA, dh0, dD, dbias)),
+            *plan.geometry,
+            plan.block,
+            saved.delta_softplus,
+            work=u.size * (40 * n + 60),
+        )
+        rows = b * l * g
+        run(
+            scan_kernels.gather,
+            -(-rows // scan_kernels.GATHERED),
+            *(partial.reshape(-1), dB.reshape(-1), dC.reshape(-1)),
+            *(rows, n, plan.parts, plan.block),
+            work=partial.size,
+        )
+    return (
+        du,
+        ddelta,
+        numpy.ascontiguousarray(dA.sum(axis=0).T),
+        dB,
+        dC,
+        None if saved.D is None else dD.sum(axis=(0, 1)),
+        None if z is None else dz,
+        None if saved.delta_bias is None else dbias.sum(axis=(0, 1)),
+        None if h0 is None else _as_state(dh0),
+    )
+
+
+def selective_state_update_forward(
+    state,
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    out_state=None,
+    save=True,
+):
+    """One sweep over the state."""
+    b, c = u.shape
+    g, n = B.shape[1:]
+    y = aligned.empty(u.shape, u.dtype)
+    in_place = out_state is not None and out_state.flags.c_contiguous and out_state.flags.writeable
+    new_state = out_state if in_place else aligned.empty(state.shape, u.dtype)
+    run(
+        scan_kernels.update,
+        b * -(-c // _UPDATED),
+        _flattened(u, delta, A, B, C, D, z, delta_bias),
+        *(flat(state), new_state.reshape(-1), y.reshape(-1)),
+        *((b, c, g, n), _UPDATED, delta_softplus),
+        work=state.size * 12,
+    )
+    if out_state is not None and not in_place:
+        out_state[...] = new_state
+        new_state = out_state
+    return (y, new_state), ()
+
+
+def selective_state_update_backward(dout, saved):
+    """The scan over a sequence of one token, whose saved states are the one before it."""
+    token = lambda x: None if x is None else x[:, None]
+    sequence = {name: token(getattr(saved, name)) for name in ("u", "delta", "B", "C", "z")}
+    constant = {name: getattr(saved, name) for name in ("A", "D", "delta_bias", "delta_softplus")}
+    states = {"h0": saved.state, "states": token(saved.state.swapaxes(1, 2))}
+    scan = SimpleNamespace(**sequence, **constant, **states, reverse=False, order=None)
+    gradients = selective_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
+    du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
+    first = lambda x: None if x is None else x[:, 0]
+    return dstate, first(du), first(ddelta), dA, first(dB), first(dC), dD, first(dz), ddelta_bias
+
+
+def _flattened(*arrays):
+    """Each array in one axis, of none where there is none."""
+    none = numpy.empty(0, arrays[0].dtype)
+    return tuple(none if a is None else flat(a) for a in arrays)
+
+
+class _Plan:
+    """How a selective scan is cut into tasks; it depends on the arguments alone, never on the threads."""
+
+    def __init__(self, u, A, B, softplus, reverse, order):
+        b, l, c = u.shape
+        g, n = B.shape[2:]
+        self.sizes = (b, l, c, g, n)
+        w = lanes(u)
+        blocks = b * g * -(-(c // g) // w)
+        # wide tasks share sums over channels
+        width = w * min(max(blocks // 32, 1), 8)
+        self.parts = -(-(c // g) // width)
+        length = _SEGMENT_CHUNKS * scan_kernels.CHUNK
+        # segments need decays that vanish; NaN in A must take the plain way
+        cut = blocks < _FEW and l > 2 * length and softplus and bool((A <= 0).all())
+        self.segments = -(-l // length) if cut else 1
+        segment_chunks = _SEGMENT_CHUNKS if cut else -(-l // scan_kernels.CHUNK)
+        self.count = b * g * self.parts * self.segments
+        self.tokens = numpy.arange(l) if order is None else order.astype(numpy.int64)
+        if reverse:
+            self.tokens = self.tokens[::-1].copy()
+        self.geometry = (self.tokens, self.sizes, (self.segments, segment_chunks, self.parts, width))
+        self.block = (0,) * max(i for i in range(1, scan_kernels.BLOCK + 1) if n % i == 0)
+
+    def boundaries(self, given, source, arrays, backward):
+        """States before each segment, or adjoints behind each: (b, segments, n, c).
+
+        A product of decays over a segment is the power of one sum of steps, so that all segments can be
+        summed up at once and then be joined one after the other.
+        """
+        b, _, c, _, n = self.sizes
+        joined = aligned.zeros((b, self.segments, n, c), source.dtype)
+        walk = range(self.segments)[::-1] if backward else range(self.segments)
+        if given is not None:
+            joined[:, walk[0]] = given.swapaxes(1, 2)
+        if self.segments > 1:
+            sums = aligned.empty(joined.shape, source.dtype)
+            totals = aligned.empty((b, self.segments, c), source.dtype)
+            run(
+                scan_kernels.segment_sums,
+                self.count,
+                *(source, arrays, sums.reshape(-1), totals.reshape(-1)),
+                *self.geometry,
+                backward,
+            )
+            rates = arrays[2].reshape(n, c)
+            for before, after in zip(walk, walk[1:]):
+                decay = numpy.exp2(totals[:, before, None] * rates)
+                joined[:, after] = decay * joined[:, before] + sums[:, before]
+        return joined
+
+
+def _rates(A):
+    """A by rows of states (n, c), in powers of two."""
+    rates = A.T * A.dtype.type(scan_kernels.LOG2_E)
+    # one NaN for all: some others would not survive the scaling of exponents
+    rates[numpy.isnan(rates)] = numpy.nan
+    return rates
+
+
+def _as_state(rows):
+    """(b, n, c) to (b, c, n)."""
+    return numpy.ascontiguousarray(rows.swapaxes(1, 2))
