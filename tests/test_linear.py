@@ -1,8 +1,10 @@
 """Linear maps over channels and along a token axis."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -66,6 +68,20 @@ class TestTokenMlp(OpSuite):
         Case("no-tokens", {"x": (2, 0, 3), "w_in": (7, 0), "w_out": (3, 7), **biases}),
         Case("empty-batch", {"x": (0, 4, 3), "w_in": (7, 4), "w_out": (3, 7), **biases}),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    sizes=st.tuples(*[st.integers(0, 5)] * 2, *[st.integers(1, 70)] * 2),
+    dtype=st.sampled_from(["float32", "float64", "bfloat16"]),
+    bias=st.booleans(),
+)
+def test_any_shape(sizes, dtype, bias):
+    b, l, c, n = sizes
+    case = Case("any", {"x": (b, l, c), "w": (c, n), "b": (n,) if bias else None})
+    check_backend(ops.linear, case, "cpu", dtype)
+    case = Case("any", {"x": (b, c, l), "w": (n, c), "b": (n,) if bias else None})
+    check_backend(ops.axis_linear, case, "cpu", dtype)
 
 
 def test_token_mlp_is_its_three_steps():

@@ -1,9 +1,11 @@
 """Layer norm and root-mean-square norm."""
 
 import cuda_emulator
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import BACKENDS, Case, OpSuite, assert_close, reference
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, reference
 from tolerances import BACKWARD
 
 import mixers
@@ -50,6 +52,19 @@ class TestRmsNorm(OpSuite):
         Case("no-tokens", {"x": (2, 0, 3), "scale": (3,)}),
         Case("empty-batch", {"x": (0, 4, 3), "scale": (3,)}),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    shape=st.lists(st.integers(0, 5), max_size=3),
+    c=st.integers(2, 70),
+    given=st.tuples(st.booleans(), st.booleans()),
+    dtype=st.sampled_from(["float32", "float64", "bfloat16"]),
+)
+def test_any_shape(shape, c, given, dtype):
+    parameters = {name: (c,) for name, wanted in zip(("scale", "bias"), given) if wanted}
+    case = Case("any", {"x": (*shape, c), **parameters}, {"eps": 0.1})
+    check_backend(ops.layer_norm, case, "cpu", dtype)
 
 
 def test_second_form():

@@ -1,9 +1,11 @@
 """Average pooling."""
 
 import cuda_emulator
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import BACKENDS, Case, OpSuite, assert_close, reference
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, reference
 from scipy import ndimage
 from tolerances import BACKWARD
 
@@ -49,6 +51,20 @@ def test_offsets_beyond_2_to_31(grid, size):
         for name, got, wanted in (("y", y, want), ("dx", dx, want_gradients.dx)):
             got, wanted = (a[(-1,) * (a.ndim - 1)][-1024:] for a in (got, wanted))
             assert_close(name, device.to_host(got), wanted, BACKWARD["bfloat16"])
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    shape=st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 9), st.integers(1, 40)),
+    size=st.sampled_from([1, 3, 5, 7, 19]),
+    minus_identity=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64", "bfloat16"]),
+    sequence=st.booleans(),
+)
+def test_any_shape(shape, size, minus_identity, dtype, sequence):
+    shape = (shape[0], *shape[2:]) if sequence else shape
+    case = Case("any", {"x": shape}, {"size": size, "minus_identity": minus_identity})
+    check_backend(ops.avg_pool, case, "cpu", dtype)
 
 
 def test_second_form():
