@@ -13,6 +13,7 @@ from mixers.zoo.kan import FourierKarat
 from mixers.zoo.long_conv import Hyena
 from mixers.zoo.mlp import MlpMixer, Pool
 from mixers.zoo.spectral import DctMixer
+from mixers.zoo.ssm import Mamba
 
 __all__ = [
     "CoordinateLocalAttention",
@@ -23,6 +24,7 @@ __all__ = [
     "GatedCnn",
     "Gmlp",
     "Hyena",
+    "Mamba",
     "MlpMixer",
     "MultiAxisGmlp",
     "NinGate",

@@ -1,0 +1,235 @@
+"""State-space mixers: projections, a short convolution and a diagonal recurrence with input-dependent coefficients."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy
+
+from mixers import _checks as check
+from mixers import initializers, ops
+from mixers.graph import split
+from mixers.mixer import Mixer, Parameter, as_dtype
+from mixers.op import compute_dtype
+from mixers.registry import register
+
+
+class MambaState(NamedTuple):
+    """What a Mamba carries from token to token.
+
+    conv_state (b, d_conv - 1, e) holds the last inputs of the convolution, oldest first, and ssm_state
+    (b, e, d_state) the state of the recurrence.
+    """
+
+    conv_state: numpy.ndarray
+    ssm_state: numpy.ndarray
+
+
+@register(
+    "mamba",
+    paper="Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
+    year=2023,
+    arxiv="2312.00752",
+    ranks=(1,),
+    causal=True,
+    recurrent=True,
+    cost="O(L C (C + d_state))",
+)
+@dataclass(frozen=True)
+class Mamba(Mixer):
+    """Mamba: a gated selective state-space scan after a short causal convolution.
+
+    (v, z) = x w_in + b_in;  u = silu(conv(v));  (r, B, C) = u w_x;
+    y = selective_scan(u, r w_dt, -exp(A_log), B, C, D, gate z, softplus with dt_bias) w_out + b_out
+
+    Parameters
+    ----------
+    dim : int
+        Channels c.
+    d_state : int
+        States n per inner channel.
+    d_conv : int
+        Taps k of the convolution.
+    expand : float
+        Inner channels e = floor(expand c).
+    dt_rank : int or "auto"
+        Width r of the bottleneck that makes the steps; "auto" is c / 16 rounded up.
+    conv_bias, bias : bool
+        Biases of the convolution, and of both outer projections.
+    dt_min, dt_max, dt_init_floor : float
+        Initial steps lie between dt_min and dt_max on a logarithmic scale, and not below dt_init_floor.
+    dt_init : {"random", "constant"}
+        w_dt starts uniform within, or constant at, dt_scale / sqrt(r).
+    dt_scale : float
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+
+    Notes
+    -----
+    x is (b, l, c); causal. Call options: `state`, a MambaState from the tokens before; `return_state`, then the
+    result is ``(y, state)``. Both take part in the backward; :meth:`step` continues token by token.
+    Parameters: w_in (c, 2 e), b_in; conv_w (k, e), conv_b; w_x (e, r + 2 n); w_dt (r, e), dt_bias (e,);
+    A_log (e, n), D (e,); w_out (e, c), b_out. exp(A_log) is computed at least in float32. A_log, D and dt_bias
+    should not decay in training.
+    6 c e + 2 e (2 r + 2 n + k) + e (9 n + 12) flops per token forward.
+    Source: Gu & Dao 2023, arXiv:2312.00752, section 3.4; state-spaces/mamba, mamba_simple.py.
+
+    Examples
+    --------
+    >>> import mixers, numpy
+    >>> mixer = mixers.create("mamba", dim=8)
+    >>> params = mixer.init(0)
+    >>> x = numpy.ones((1, 20, 8), "float32")
+    >>> y, state = mixer(params, x, return_state=True)
+    >>> y_next, state = mixer.step(params, x[:, 0], state)
+    >>> y.shape, y_next.shape
+    ((1, 20, 8), (1, 8))
+    """
+
+    dim: int
+    d_state: int = 16
+    d_conv: int = 4
+    expand: float = 2.0
+    dt_rank: int | str = "auto"
+    conv_bias: bool = True
+    bias: bool = False
+    dt_min: float = 1e-3
+    dt_max: float = 1e-1
+    dt_init: str = "random"
+    dt_scale: float = 1.0
+    dt_init_floor: float = 1e-4
+
+    def __post_init__(self):
+        f = self.name
+        check.integer(f, "dim", self.dim, minimum=1)
+        check.integer(f, "d_state", self.d_state, minimum=1)
+        check.integer(f, "d_conv", self.d_conv, minimum=1)
+        check.number(f, "expand", self.expand, above=0)
+        if self._inner < 1:
+            raise ValueError(f"{f}: expand must give at least one inner channel, got {self.expand}")
+        if self.dt_rank != "auto":
+            check.integer(f, "dt_rank", self.dt_rank, minimum=1)
+        check.boolean(f, "conv_bias", self.conv_bias)
+        check.boolean(f, "bias", self.bias)
+        check.number(f, "dt_min", self.dt_min, above=0)
+        check.number(f, "dt_max", self.dt_max, minimum=self.dt_min)
+        check.choice(f, "dt_init", self.dt_init, ("random", "constant"))
+        check.number(f, "dt_scale", self.dt_scale, above=0)
+        check.number(f, "dt_init_floor", self.dt_init_floor, above=0)
+
+    @property
+    def _inner(self):
+        return int(self.expand * self.dim)
+
+    @property
+    def _rank(self):
+        return -(-self.dim // 16) if self.dt_rank == "auto" else self.dt_rank
+
+    def parameters(self):
+        c, e, k, rank = self.dim, self._inner, self.d_conv, self._rank
+        as_torch = initializers.fan_in_uniform
+        bound = self.dt_scale / math.sqrt(rank)
+        constant = self.dt_init == "constant"
+        rates = numpy.log(numpy.tile(numpy.arange(1.0, self.d_state + 1), (e, 1)))
+        specs = {"w_in": Parameter((c, 2 * e), as_torch(c))}
+        if self.bias:
+            specs["b_in"] = Parameter((2 * e,), as_torch(c))
+        specs["conv_w"] = Parameter((k, e), as_torch(k))
+        if self.conv_bias:
+            specs["conv_b"] = Parameter((e,), as_torch(k))
+        specs |= {
+            "w_x": Parameter((e, rank + 2 * self.d_state), as_torch(e)),
+            "w_dt": Parameter(
+                (rank, e), initializers.constant(bound) if constant else initializers.uniform(-bound, bound)
+            ),
+            "dt_bias": Parameter((e,), inverse_softplus(self.dt_min, self.dt_max, self.dt_init_floor)),
+            "A_log": Parameter((e, self.d_state), initializers.table(rates)),
+            "D": Parameter((e,), initializers.ones),
+            "w_out": Parameter((e, c), as_torch(e)),
+        }
+        if self.bias:
+            specs["b_out"] = Parameter((c,), as_torch(e))
+        return specs
+
+    def mix(self, p, x, *, state=None, return_state=False):
+        conv_state, ssm_state = (None, None) if state is None else state
+        v, z = split(ops.linear(x, p.w_in, p.b_in), [self._inner, self._inner])
+        u = ops.causal_conv1d(
+            v, p.conv_w, p.conv_b, initial_state=conv_state, return_final_state=return_state
+        )
+        u, conv_state = u if return_state else (u, None)
+        y = ops.selective_scan(
+            u,
+            *self._coefficients(p, u),
+            h0=ssm_state,
+            return_last_state=return_state,
+            **self._constants(p, z),
+        )
+        y, ssm_state = y if return_state else (y, None)
+        y = ops.linear(y, p.w_out, p.b_out)
+        return (y, MambaState(conv_state, ssm_state)) if return_state else y
+
+    def _coefficients(self, p, u):
+        """Raw steps, A, B and C of the scan of u, with one group."""
+        r, B, C = split(ops.linear(u, p.w_x), [self._rank, self.d_state, self.d_state])
+        A = -ops.exp(p.A_log.astype(compute_dtype(p.A_log.dtype), copy=False))
+        group = (*u.shape[:-1], 1, self.d_state)
+        return ops.linear(r, p.w_dt), A, B.reshape(group), C.reshape(group)
+
+    def _constants(self, p, z):
+        return {"D": p.D, "z": z, "delta_bias": p.dt_bias, "delta_softplus": True}
+
+    def initial_state(self, batch, dtype="float32"):
+        """The state before the first token: a MambaState of zeros."""
+        dtype = as_dtype(dtype)
+        return MambaState(
+            numpy.zeros((batch, self.d_conv - 1, self._inner), dtype),
+            numpy.zeros((batch, self._inner, self.d_state), dtype),
+        )
+
+    def step(self, params, x, state):
+        """One token.
+
+        Parameters
+        ----------
+        params : dict
+        x : array (b, c)
+        state : MambaState
+            Of the tokens before; from :meth:`initial_state`, an earlier step or a call with `return_state`.
+
+        Returns
+        -------
+        y : array (b, c)
+        state : MambaState
+            A new one, float32 (float64 for float64 x).
+
+        Raises
+        ------
+        ValueError
+            If a shape disagrees.
+        """
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(
+                f"{self.name}: x must have shape (b, c) with c = {self.dim}, got {tuple(x.shape)}"
+            )
+        self._check_call(params, (x[:, None],), {})
+        p = self._params(params, training=False)
+        v, z = split(ops.linear(x, p.w_in, p.b_in), [self._inner, self._inner])
+        u, conv_state = ops.causal_conv1d_update(v, state.conv_state, p.conv_w, p.conv_b)
+        y, ssm_state = ops.selective_state_update(
+            state.ssm_state, u, *self._coefficients(p, u), **self._constants(p, z)
+        )
+        return ops.linear(y, p.w_out, p.b_out), MambaState(conv_state, ssm_state)
+
+
+def inverse_softplus(low, high, floor):
+    """An initialiser whose softplus is log-uniform in [low, high], but at least `floor`."""
+
+    def draw(rng, shape):
+        steps = numpy.exp(rng.uniform(math.log(low), math.log(high), shape)).clip(min=floor)
+        return steps + numpy.log(-numpy.expm1(-steps))
+
+    return draw
