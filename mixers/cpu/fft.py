@@ -6,7 +6,8 @@ can be multiplied without any reordering: position p in storage holds the freque
 Two real signals (batch items b and b + 1) travel together as one complex signal; a filter that is real and
 the same for both needs no separation of the two.
 
-Every length works. Factors 8, 7, 5, 4, 3 and 2 are fast; other primes p cost p operations per point.
+A length may have any prime factors up to LARGEST_FACTOR. Those up to 7 are fast; others, p, cost about p
+operations per value.
 """
 
 import functools
@@ -19,11 +20,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from mixers.cpu.runner import helper, routine
-from mixers.cpu.simd import lanes, load, mul_add, scalar, store, zeros
+from mixers.cpu.simd import lanes, load, mul_add, scalar, store, tile, zeros
 from mixers.cpu.vector_type import Tile, llvm_type, splat, vector_of
 
 # relative cost of a pass over all points, by radix
 _COST = {8: 1.9, 7: 2.2, 5: 1.8, 4: 1.5, 3: 1.4, 2: 1.2}
+
+LARGEST_FACTOR = 127
+_TWICE_LARGEST = 2 * LARGEST_FACTOR
 
 
 class Plan(NamedTuple):
@@ -84,8 +88,16 @@ def _cost(n):
 
 @functools.lru_cache(maxsize=64)
 def plan(n, dtype):
-    """The :class:`Plan` for transforms of length n with values of `dtype`."""
+    """The :class:`Plan` for transforms of length n with values of `dtype`.
+
+    Raises
+    ------
+    ValueError
+        If n has a prime factor above LARGEST_FACTOR.
+    """
     radices = factors(n)
+    if max(radices, default=1) > LARGEST_FACTOR:
+        raise ValueError(f"plan: n must have no prime factor above {LARGEST_FACTOR}, got {n}")
     twiddles, offsets, roots, root_offsets, rest = [], [], [], [], n
     for radix in radices:
         offsets.append(sum(map(len, twiddles)))
@@ -271,28 +283,11 @@ def butterfly_to(typing, t, Z, place, gap, twiddles, w, radix):
     return types.void(t, Z, types.int64, types.int64, twiddles, types.int64, radix), generate
 
 
-def _pass(radix, sign):
-    @routine
-    def transform(Z, z, step, n, twiddles, w):
-        """One pass over the n points of Z at z + i step; its twiddle factors begin at w."""
-        part = n // radix
-        for j in range(part):
-            _butterfly(Z, z + j * step, part * step, twiddles, w + 2 * j * (radix - 1), radix, sign)
-
-    return transform
-
-
-_forward_2, _forward_3, _forward_4 = _pass(2, -1), _pass(3, -1), _pass(4, -1)
-_forward_5, _forward_7, _forward_8 = _pass(5, -1), _pass(7, -1), _pass(8, -1)
-_inverse_2, _inverse_3, _inverse_4 = _pass(2, 1), _pass(3, 1), _pass(4, 1)
-_inverse_5, _inverse_7, _inverse_8 = _pass(5, 1), _pass(7, 1), _pass(8, 1)
-
-
 @routine
 def _any_pass(Z, z, step, n, twiddles, w, roots, r, radix, sign):
-    """A pass of any radix, by the definition of the transform."""
+    """A pass of any radix over n points, by the definition of the transform."""
     part, width = n // radix, lanes(Z)
-    points = numpy.empty(2 * radix * width, Z.dtype)
+    points = tile(Z, _TWICE_LARGEST)
     for j in range(part):
         for k in range(radix):
             place = z + (j + k * part) * step
@@ -300,14 +295,14 @@ def _any_pass(Z, z, step, n, twiddles, w, roots, r, radix, sign):
             if sign > 0 and k > 0:
                 at = w + 2 * (j * (radix - 1) + k - 1)
                 real, imaginary = _rotate(real, imaginary, scalar(twiddles, at), -scalar(twiddles, at + 1))
-            store(points, 2 * k * width, real)
-            store(points, (2 * k + 1) * width, imaginary)
+            points[2 * k] = real
+            points[2 * k + 1] = imaginary
         for q in range(radix):
             real = imaginary = zeros(Z)
             for k in range(radix):
                 turn = k * q % radix
                 cosine, sine = scalar(roots, r + turn), sign * scalar(roots, r + radix + turn)
-                a, b = load(points, 2 * k * width), load(points, (2 * k + 1) * width)
+                a, b = points[2 * k], points[2 * k + 1]
                 real = mul_add(-sine, b, mul_add(cosine, a, real))
                 imaginary = mul_add(sine, a, mul_add(cosine, b, imaginary))
             if sign < 0 and q > 0:
@@ -324,46 +319,42 @@ def _rotate(real, imaginary, c, d):
     return real * c - imaginary * d, imaginary * c + real * d
 
 
-@routine
-def _forward_level(Z, z, step, n, plan, level):
-    """The forward pass of one level over a block of n points."""
-    radices, twiddles, offsets, roots, root_offsets = plan
-    radix, w = radices[level], offsets[level]
+@helper
+def _any_butterfly(Z, place, gap, twiddles, w, radix, sign):
     if radix == 8:
-        _forward_8(Z, z, step, n, twiddles, w)
+        _butterfly(Z, place, gap, twiddles, w, 8, sign)
     elif radix == 7:
-        _forward_7(Z, z, step, n, twiddles, w)
+        _butterfly(Z, place, gap, twiddles, w, 7, sign)
     elif radix == 5:
-        _forward_5(Z, z, step, n, twiddles, w)
+        _butterfly(Z, place, gap, twiddles, w, 5, sign)
     elif radix == 4:
-        _forward_4(Z, z, step, n, twiddles, w)
+        _butterfly(Z, place, gap, twiddles, w, 4, sign)
     elif radix == 3:
-        _forward_3(Z, z, step, n, twiddles, w)
-    elif radix == 2:
-        _forward_2(Z, z, step, n, twiddles, w)
+        _butterfly(Z, place, gap, twiddles, w, 3, sign)
     else:
-        _any_pass(Z, z, step, n, twiddles, w, roots, root_offsets[level], radix, -1)
+        _butterfly(Z, place, gap, twiddles, w, 2, sign)
 
 
-@routine
-def _inverse_level(Z, z, step, n, plan, level):
-    """The inverse pass of one level over a block of n points."""
-    radices, twiddles, offsets, roots, root_offsets = plan
-    radix, w = radices[level], offsets[level]
-    if radix == 8:
-        _inverse_8(Z, z, step, n, twiddles, w)
-    elif radix == 7:
-        _inverse_7(Z, z, step, n, twiddles, w)
-    elif radix == 5:
-        _inverse_5(Z, z, step, n, twiddles, w)
-    elif radix == 4:
-        _inverse_4(Z, z, step, n, twiddles, w)
-    elif radix == 3:
-        _inverse_3(Z, z, step, n, twiddles, w)
-    elif radix == 2:
-        _inverse_2(Z, z, step, n, twiddles, w)
-    else:
-        _any_pass(Z, z, step, n, twiddles, w, roots, root_offsets[level], radix, 1)
+def _level(sign):
+    @helper
+    def transform(Z, z, step, n, blocks, plan, level):
+        """One pass over blocks of n points of Z at z + i step."""
+        radices, twiddles, offsets, roots, root_offsets = plan
+        radix, w = radices[level], offsets[level]
+        part = n // radix
+        for block in range(blocks):
+            place = z + block * n * step
+            if radix > 8:
+                _any_pass(Z, place, step, n, twiddles, w, roots, root_offsets[level], radix, sign)
+                continue
+            for j in range(part):
+                rotation = w + 2 * j * (radix - 1)
+                _any_butterfly(Z, place + j * step, part * step, twiddles, rotation, radix, sign)
+
+    return transform
+
+
+_forward_level, _inverse_level = _level(-1), _level(1)
 
 
 @routine
@@ -375,8 +366,7 @@ def forward(Z, z, step, n, plan, first, last):
     """
     blocks = 1
     for level in range(first, last):
-        for block in range(blocks):
-            _forward_level(Z, z + block * n * step, step, n, plan, level)
+        _forward_level(Z, z, step, n, blocks, plan, level)
         blocks *= plan[0][level]
         n //= plan[0][level]
 
@@ -391,5 +381,4 @@ def inverse(Z, z, step, n, plan, first, last):
     for level in range(last - 1, first - 1, -1):
         blocks //= plan[0][level]
         n *= plan[0][level]
-        for block in range(blocks):
-            _inverse_level(Z, z + block * n * step, step, n, plan, level)
+        _inverse_level(Z, z, step, n, blocks, plan, level)

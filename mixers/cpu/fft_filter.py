@@ -1,0 +1,288 @@
+"""Filters by Fourier transform: long convolutions along a sequence, and products in the spectrum of a grid.
+
+A task takes two batch items and one vector of channels from the first load to the last store: transforms, the
+product with the filter and the way back all happen in its scratch memory. Spectra are kept as arrays
+(blocks of channels, positions in storage order, 2 lanes), see :mod:`mixers.cpu.fft`; their values and their
+layout depend on this processor.
+"""
+
+import numpy
+
+from mixers.cpu import aligned, fft
+from mixers.cpu.fft import butterfly_from, butterfly_to, forward, inverse
+from mixers.cpu.reduction import sum_rows
+from mixers.cpu.runner import helper, kernel, routine, run, tasks
+from mixers.cpu.simd import full, lanes, load, load_first, mul_add, store, store_first, tile, zeros
+
+# points of a block of a long transform that stays in a processor's own cache through all its passes
+_BLOCK = 4096
+
+# tasks wanted at least; each keeps sums of its own
+_TASKS = 32
+
+# the first pass of a long transform reads the signals and the last inverse pass writes them
+_RADIX = 8
+_RADIX_VALUES = 16
+
+
+def padded_length(length, taps, shift=0):
+    """The length of transforms for :func:`convolve` of a sequence with so many taps."""
+    needed = max(length + taps - 1 - shift, length + shift, taps)
+    return _RADIX * fft.good_length(-(-needed // _RADIX))
+
+
+@helper
+def _pair(task, blocks, b, size, c, x):
+    """Of the pair of batch items and the block of channels of a task.
+
+    Returns the offsets of both items in x and the channels that they have there (0 of a missing item).
+    """
+    item, channel = 2 * (task // blocks), task % blocks * lanes(x)
+    count = min(lanes(x), c - channel)
+    first = item * size + channel
+    return first, first + size, count, count if item + 1 < b else 0
+
+
+@helper
+def _get(x, offset, count, whole):
+    return load(x, offset) if whole else load_first(x, offset, count)
+
+
+@helper
+def _enter_rows(x, pair, row, length, shift, Z, n, plan, whole, paired):
+    first, second, count = pair[:3]
+    part, step = n // _RADIX, 2 * lanes(Z)
+    t = tile(Z, _RADIX_VALUES)
+    for j in range(part):
+        for k in range(_RADIX):
+            at = j + k * part - shift
+            t[2 * k] = zeros(Z)
+            t[2 * k + 1] = zeros(Z)
+            if 0 <= at < length:
+                t[2 * k] = _get(x, first + at * row, count, whole)
+                if paired:
+                    t[2 * k + 1] = _get(x, second + at * row, count, whole)
+        butterfly_from(t, Z, j * step, part * step, plan[1], 2 * (_RADIX - 1) * j, _RADIX)
+
+
+@routine
+def _enter(x, pair, row, length, shift, Z, n, plan):
+    """The first pass over n points that hold the signals from point `shift` on, and zeros elsewhere."""
+    # the same three times, for the compiler to specialise
+    whole = pair[2] == lanes(x)
+    if whole and pair[3]:
+        _enter_rows(x, pair, row, length, shift, Z, n, plan, True, True)
+    elif whole:
+        _enter_rows(x, pair, row, length, shift, Z, n, plan, True, False)
+    else:
+        _enter_rows(x, pair, row, length, shift, Z, n, plan, False, pair[3] > 0)
+
+
+@helper
+def _put(y, offset, value, count, whole, add, factor, skips):
+    if skips:
+        value = mul_add(factor, _get(add, offset, count, whole), value)
+    if whole:
+        store(y, offset, value)
+    else:
+        store_first(y, offset, value, count)
+
+
+@helper
+def _leave_rows(Z, n, plan, y, pair, row, length, shift, add, factor, whole, skips):
+    first, second, count, second_count = pair
+    part, step, scale = n // _RADIX, 2 * lanes(Z), full(Z, 1 / n)
+    t = tile(Z, _RADIX_VALUES)
+    for j in range(part):
+        butterfly_to(t, Z, j * step, part * step, plan[1], 2 * (_RADIX - 1) * j, _RADIX)
+        for k in range(_RADIX):
+            at = j + k * part - shift
+            if 0 <= at < length:
+                _put(y, first + at * row, t[2 * k] * scale, count, whole, add, factor, skips)
+                if whole or second_count > 0:
+                    _put(y, second + at * row, t[2 * k + 1] * scale, count, whole, add, factor, skips)
+
+
+@routine
+def _leave(Z, n, plan, y, pair, row, length, shift, add, skip, channel):
+    """The last inverse pass, to the signals y; `add` times `skip` comes on top, unless skip is empty."""
+    whole, skips = pair[2] == pair[3] == lanes(y), skip.size > 0
+    factor = load_first(skip, channel, pair[2]) if skips else zeros(Z)
+    if whole and not skips:
+        _leave_rows(Z, n, plan, y, pair, row, length, shift, add, factor, True, False)
+    elif whole:
+        _leave_rows(Z, n, plan, y, pair, row, length, shift, add, factor, True, True)
+    else:
+        _leave_rows(Z, n, plan, y, pair, row, length, shift, add, factor, False, skips)
+
+
+@helper
+def _blocks(n, plan):
+    """The level at which blocks of a long transform fit _BLOCK, and their size."""
+    level, size = 1, n // _RADIX
+    while size > _BLOCK and level < len(plan[0]):
+        size //= plan[0][level]
+        level += 1
+    return level, size
+
+
+@routine
+def _multiply(Z, z, H, h, count, conjugate):
+    """Multiply points by those of a spectrum or by their conjugates."""
+    n, sign = lanes(Z), -1 if conjugate else 1
+    for i in range(0, 2 * n * count, 2 * n):
+        a, b = load(Z, z + i), load(Z, z + i + n)
+        c, d = load(H, h + i), load(H, h + i + n) * sign
+        store(Z, z + i, a * c - b * d)
+        store(Z, z + i + n, a * d + b * c)
+
+
+@routine
+def _correlate(Z, G, z, A, count, add):
+    """A = conj(Z) G, or A += that, for points from z on."""
+    n = lanes(Z)
+    for i in range(z, z + 2 * n * count, 2 * n):
+        a, b = load(Z, i), load(Z, i + n)
+        c, d = load(G, i), load(G, i + n)
+        real, imaginary = a * c + b * d, a * d - b * c
+        if add:
+            real, imaginary = real + load(A, i), imaginary + load(A, i + n)
+        store(A, i, real)
+        store(A, i + n, imaginary)
+
+
+@helper
+def _upper_forward(Z, n, plan, level):
+    step, part = 2 * lanes(Z), n // _RADIX
+    for q in range(_RADIX):
+        forward(Z, q * part * step, step, part, plan, 1, level)
+
+
+@helper
+def _upper_inverse(Z, n, plan, level):
+    step, part = 2 * lanes(Z), n // _RADIX
+    for q in range(_RADIX):
+        inverse(Z, q * part * step, step, part, plan, 1, level)
+
+
+@kernel
+def _spectrum(h, H, taps, c, n, plan, counter):
+    step = 2 * lanes(h)
+    level, size = _blocks(n, plan)
+    for task in tasks(counter):
+        Z = H[task * n * step : (task + 1) * n * step]
+        channel = task * lanes(h)
+        _enter(h, (channel, channel, min(lanes(h), c - channel), 0), c, taps, 0, Z, n, plan)
+        _upper_forward(Z, n, plan, level)
+        for z in range(0, n * step, size * step):
+            forward(Z, z, step, size, plan, level, len(plan[0]))
+
+
+@kernel
+def _convolve(x, H, y, skip, shift, b, length, c, n, plan, counter):
+    step, blocks = 2 * lanes(x), -(-c // lanes(x))
+    level, size = _blocks(n, plan)
+    Z = numpy.empty(n * step, x.dtype)
+    for task in tasks(counter):
+        block = task % blocks
+        pair = _pair(task, blocks, b, length * c, c, x)
+        _enter(x, pair, c, length, 0, Z, n, plan)
+        _upper_forward(Z, n, plan, level)
+        for z in range(0, n * step, size * step):
+            forward(Z, z, step, size, plan, level, len(plan[0]))
+            _multiply(Z, z, H, block * n * step + z, size, False)
+            inverse(Z, z, step, size, plan, level, len(plan[0]))
+        _upper_inverse(Z, n, plan, level)
+        _leave(Z, n, plan, y, pair, c, length, shift, x, skip, block * lanes(x))
+
+
+@kernel
+def _convolve_backward(x, dy, H, dx, dh, skip, shift, b, length, c, taps, n, slices, plan, counter):
+    step, blocks = 2 * lanes(x), -(-c // lanes(x))
+    level, size = _blocks(n, plan)
+    Z, G, A = numpy.empty(n * step, x.dtype), numpy.empty(n * step, x.dtype), numpy.empty(n * step, x.dtype)
+    share = -(-((b + 1) // 2) // slices)
+    for task in tasks(counter):
+        part, block = task // blocks, task % blocks
+        begin, end = part * share, min((part + 1) * share, (b + 1) // 2)
+        for item in range(begin, end):
+            pair = _pair(item * blocks + block, blocks, b, length * c, c, x)
+            _enter(x, pair, c, length, 0, Z, n, plan)
+            _enter(dy, pair, c, length, shift, G, n, plan)
+            _upper_forward(Z, n, plan, level)
+            _upper_forward(G, n, plan, level)
+            for z in range(0, n * step, size * step):
+                forward(Z, z, step, size, plan, level, len(plan[0]))
+                forward(G, z, step, size, plan, level, len(plan[0]))
+                _correlate(Z, G, z, A, size, item > begin)
+                _multiply(G, z, H, block * n * step + z, size, True)
+                inverse(G, z, step, size, plan, level, len(plan[0]))
+            _upper_inverse(G, n, plan, level)
+            _leave(G, n, plan, dx, pair, c, length, 0, dy, skip, block * lanes(x))
+        for z in range(0, n * step, size * step):
+            inverse(A, z, step, size, plan, level, len(plan[0]))
+        _upper_inverse(A, n, plan, level)
+        channel = block * lanes(x)
+        first = part * taps * c + channel
+        pair = first, first, min(lanes(x), c - channel), 0
+        _leave(A, n, plan, dh, pair, c, taps, 0, dh, skip[:0], 0)
+
+
+def _channel_blocks(c, dtype):
+    return -(-c // lanes(numpy.empty(0, dtype)))
+
+
+def spectrum(h, n):
+    """The spectrum of the taps h (k, c) for transforms of length n, from :func:`padded_length`."""
+    k, c = h.shape
+    blocks = _channel_blocks(c, h.dtype)
+    H = aligned.empty((blocks, n, 2 * lanes(h)), h.dtype)
+    work = 20 * H.size
+    run(_spectrum, blocks, aligned.flat(h), H.reshape(-1), k, c, n, tuple(fft.plan(n, h.dtype)), work=work)
+    return H
+
+
+def convolve(x, H, skip=None, shift=0):
+    """y[t] = sum over j of h[j] x[t + shift - j], plus skip x[t].
+
+    Parameters
+    ----------
+    x : array (b, l, c)
+    H : array
+        ``spectrum(h, n)`` with n from ``padded_length(l, len(h), shift)``.
+    skip : array (c,), optional
+    shift : int
+        0 for a causal filter, the place of the tap in the middle for one that is centred.
+
+    Returns
+    -------
+    array (b, l, c)
+    """
+    (b, length, c), n = x.shape, H.shape[1]
+    y = aligned.empty(x.shape, x.dtype)
+    count = (b + 1) // 2 * len(H)
+    skip = numpy.empty(0, x.dtype) if skip is None else aligned.flat(skip)
+    args = aligned.flat(x), aligned.flat(H), y.reshape(-1), skip, shift, b, length, c, n
+    run(_convolve, count, *args, tuple(fft.plan(n, x.dtype)), work=40 * count * H[0].size)
+    return y
+
+
+def convolve_backward(x, dy, H, taps, skip=None, shift=0):
+    """The gradients (dx, dh) of :func:`convolve`; h has `taps` rows. The gradient of skip is sum dy x.
+
+    dx[m] = sum over t of h[t + shift - m] dy[t] + skip dy[m];  dh[j] = sum over batch and t of
+    dy[t] x[t + shift - j].
+    """
+    (b, length, c), n = x.shape, H.shape[1]
+    dx = aligned.empty(x.shape, x.dtype)
+    pairs = (b + 1) // 2
+    slices = min(pairs, -(-_TASKS // len(H)))
+    # no slice may be empty
+    slices = -(-pairs // -(-pairs // slices))
+    dh = aligned.empty((slices, taps * c), x.dtype)
+    skip = numpy.empty(0, x.dtype) if skip is None else aligned.flat(skip)
+    arrays = aligned.flat(x), aligned.flat(dy), aligned.flat(H), dx.reshape(-1), dh.reshape(-1), skip
+    sizes = shift, b, length, c, taps, n, slices
+    work = 80 * pairs * H.size
+    run(_convolve_backward, slices * len(H), *arrays, *sizes, tuple(fft.plan(n, x.dtype)), work=work)
+    return dx, sum_rows(dh).reshape(taps, c)
