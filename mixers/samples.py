@@ -272,6 +272,10 @@ MIXERS = {
         "small": {"token_dim": 10, "channel_dim": 6},
         "bench": {"token_dim": 768, "channel_dim": 768},
     },
+    "raft_layer": {"small": {"axis": "h"}, "bench": {"axis": "h"}, "digits": {"axis": "h"}},
+    "strip_layer": {"small": {"axis": "w"}, "bench": {"axis": "w"}, "digits": {"axis": "w"}},
+    "cycle_fc": {"small": {"axis": "w"}, "bench": {"axis": "w"}, "digits": {"axis": "w"}},
+    "mix_shift": {"small": {"shifts": (-1, 0, 2), "kernels": (1, 3, 5)}},
     "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}, "digits": {"hidden": 32}},
     "fourier_karat": {
         "small": {"num_heads": 2, "rank": 4},

@@ -4,20 +4,24 @@ import numpy
 
 
 def channel_shift_forward(x, shifts, axis=1, mode="zero", save=True):
-    """y[i, c] = x[i - s_c, c], the index treated as `mode` says."""
-    y = numpy.empty_like(x)
-    for s in numpy.unique(shifts):
-        group = shifts == s
-        y[..., group] = _moved(x[..., group], int(s), axis, mode)
+    """y[i, c] = x[i - s_c, c], the index treated as `mode` says; one axis after the other."""
+    y = x
+    for own, along in _axes(shifts, axis):
+        x, y = y, numpy.empty_like(x)
+        for s in numpy.unique(own):
+            group = own == s
+            y[..., group] = _moved(x[..., group], int(s), along, mode)
     return y, ()
 
 
 def channel_shift_backward(dout, saved):
     """Each dy[i] goes back to the place it was read from; places read several times add up."""
-    dx = numpy.zeros_like(dout)
-    for s in numpy.unique(saved.shifts):
-        group = saved.shifts == s
-        dx[..., group] = _returned(dout[..., group], int(s), saved.axis, saved.mode)
+    dx = dout
+    for own, along in reversed(_axes(saved.shifts, saved.axis)):
+        dout, dx = dx, numpy.zeros_like(dout)
+        for s in numpy.unique(own):
+            group = own == s
+            dx[..., group] = _returned(dout[..., group], int(s), along, saved.mode)
     return (dx,)
 
 
@@ -34,6 +38,11 @@ def shift_linear_backward(dout, saved):
     dx = channel_shift_backward(dout @ saved.w.T, saved)[0]
     db = None if saved.b is None else dout.reshape(-1, c_out).sum(axis=0)
     return dx, rows.T @ dout.reshape(-1, c_out), db
+
+
+def _axes(shifts, axis):
+    """(shifts, axis) of each axis."""
+    return list(zip(shifts, axis)) if isinstance(axis, tuple) else [(shifts, axis)]
 
 
 def _sources(n, s, mode):

@@ -9,7 +9,7 @@ from mixers import ops
 
 
 def groups(*shifts):
-    """One shift per channel."""
+    """One shift per channel, or such lists for several axes."""
     return numpy.array(shifts)
 
 
@@ -23,6 +23,9 @@ SHIFTS = [
     ("one-position", (2, 1, 3, 3), groups(1, 0, -1), 1),
     ("one-channel", (1, 31, 1), groups(-5), 1),
     ("wide", (1, 2, 3, 65), numpy.arange(65) // 13 - 2, 2),
+    ("both-axes", (2, 4, 3, 33), numpy.stack([CYCLE, numpy.roll(CYCLE, 1) * 2]), (1, 2)),
+    ("axes-by-groups", (2, 4, 5, 4), groups([1, -1, 0, 0], [0, 0, 1, -1]), (1, -2)),
+    ("axes-apart", (2, 3, 2, 4, 5), groups([1, 0, -1, 2, 0], [0, 1, 2, -1, 0]), (3, 1)),
     ("no-tokens", (2, 0, 3), groups(1, 0, -1), 1),
     ("empty-batch", (0, 4, 3), groups(1, 0, -1), 1),
 ]
@@ -46,8 +49,19 @@ class TestShiftLinear(OpSuite):
             {"shifts": shifts, "axis": axis, "mode": mode},
         )
         for mode in ("zero", "clamp", "wrap")
-        for name, shape, shifts, axis in SHIFTS[1:6] + SHIFTS[-2:]
+        for name, shape, shifts, axis in SHIFTS[1:6] + SHIFTS[-5:]
     ]
+
+
+def test_second_form_of_two_axes():
+    """Axes are independent of each other: one after the other, in any order, gives the same."""
+    x = numpy.random.default_rng(0).standard_normal((2, 6, 5, 4))
+    rows, columns = groups(2, 0, -1, 7), groups(1, -2, 0, 3)
+    with mixers.use_backend("reference"):
+        for mode in ("zero", "clamp", "wrap"):
+            got = ops.channel_shift(x, shifts=numpy.stack([rows, columns]), axis=(1, 2), mode=mode)
+            first = ops.channel_shift(x, shifts=columns, axis=2, mode=mode)
+            numpy.testing.assert_array_equal(got, ops.channel_shift(first, shifts=rows, axis=1, mode=mode))
 
 
 def test_second_form():
@@ -87,6 +101,16 @@ def test_second_form():
             {"shifts": groups(1, 1, 1), "mode": "mirror"},
             ValueError,
             "channel_shift: mode must be one of 'zero', 'clamp', 'wrap', got 'mirror'",
+        ),
+        (
+            {"shifts": groups(1, 1, 1), "axis": (1,)},
+            ValueError,
+            r"channel_shift: shifts must have shape \(a, c\) = \(1, 3\), got \(3,\)",
+        ),
+        (
+            {"shifts": groups([1, 1, 1], [1, 1, 1]), "axis": (1, -2)},
+            ValueError,
+            r"channel_shift: axis must hold one or two different axes, got \(1, -2\)",
         ),
     ],
 )

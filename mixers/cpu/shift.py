@@ -1,54 +1,98 @@
 """Shifts of channel groups.
 
-x is seen as (lines, n, inner, c): n is the shifted axis, `lines` all axes before it and `inner` all between
-it and the channels. The channels of one vector may have several shifts: the table of a vector's distinct
-shifts says which line each lane is taken from.
+x is seen as (lines, n, inner, m, rest, c): n and m are the shifted axes (m = 1 if there is one), the others all
+axes before, between and behind them. The channels of one vector may have several shifts: the table of a vector's
+distinct shifts says which place each lane is taken from.
 """
 
 import math
 
 import numpy
 
-from mixers.cpu import linear
-from mixers.cpu.aligned import contiguous, empty
-from mixers.cpu.runner import kernel, run, tasks
+from mixers.cpu import linear, matrix
+from mixers.cpu.aligned import contiguous, empty, flat
+from mixers.cpu.matrix import multiply_panel, no_bias, panel_width
+from mixers.cpu.runner import helper, kernel, run, tasks
 from mixers.cpu.simd import lanes, load_first, select, store_first, zeros
 
 _TASK_VALUES = 32768
+# rows and steps of a product at a time
+_ROWS, _DEPTH = 112, 512
+
+
+@helper
+def _gather_row(x, y, position, to, bounds, starts, chosen, sizes):
+    """y[to ..] = the sum, for each lane's shift, of the rectangle of places that `bounds` holds."""
+    n, inner, m, rest, c = sizes
+    first, last, first_m, last_m = bounds
+    line, i = position // (n * inner * m * rest), position // (inner * m * rest) % n
+    between, k, behind = position // (m * rest) % inner, position // rest % m, position % rest
+    for j in range(0, c, lanes(y)):
+        count = min(c - j, lanes(y))
+        vector = j // lanes(y)
+        value = zeros(y)
+        for s in range(starts[vector], starts[vector + 1]):
+            moved = zeros(y)
+            for row in range(first[s * n + i], last[s * n + i]):
+                for column in range(first_m[s * m + k], last_m[s * m + k]):
+                    place = (((line * n + row) * inner + between) * m + column) * rest + behind
+                    moved = moved + load_first(x, place * c + j, count)
+            mask = load_first(chosen, s * lanes(y), lanes(y)) > zeros(y)
+            value = select(mask, moved, value)
+        store_first(y, to + j, value, count)
 
 
 @kernel
-def _gather(x, y, first, last, starts, chosen, n, inner, c, positions, size, counter):
-    """y[i] = sum of x[first .. last) of each lane's shift: one line forward, all that were read backward."""
+def _gather(x, y, bounds, starts, chosen, sizes, positions, size, counter):
+    """y[i] = the place that is read, or the sum of all that read place i."""
     for task in tasks(counter):
         for position in range(task * size, min(positions, (task + 1) * size)):
-            line, i, k = position // (n * inner), position // inner % n, position % inner
-            for j in range(0, c, lanes(x)):
-                width = min(c - j, lanes(x))
-                vector = j // lanes(x)
-                value = zeros(x)
-                for s in range(starts[vector], starts[vector + 1]):
-                    moved = zeros(x)
-                    for source in range(first[s * n + i], last[s * n + i]):
-                        moved = moved + load_first(x, ((line * n + source) * inner + k) * c + j, width)
-                    mask = load_first(chosen, s * lanes(x), lanes(x)) > zeros(x)
-                    value = select(mask, moved, value)
-                store_first(y, position * c + j, value, width)
+            _gather_row(x, y, position, position * sizes[4], bounds, starts, chosen, sizes)
+
+
+@kernel
+def _shifted_rows(x, panels, bias, none, y, bounds, starts, chosen, sizes, positions, columns, counter):
+    """Rows of the shifted x are brought together in scratch and multiplied there."""
+    width, c = panel_width(x), sizes[4]
+    shifted = numpy.empty(_ROWS * c, x.dtype)
+    for task in tasks(counter):
+        first = task * _ROWS
+        rows = min(_ROWS, positions - first)
+        for r in range(rows):
+            _gather_row(x, shifted, first + r, r * c, bounds, starts, chosen, sizes)
+        for j in range(0, columns, width):
+            out, terms = (y, first * columns + j, columns), (none[0], 0, 0, bias, j)
+            for start in range(0, c, _DEPTH):
+                left, panel = (shifted, start, c, 1), (panels, j * c + start * width)
+                depth, count = min(_DEPTH, c - start), min(width, columns - j)
+                multiply_panel(left, panel, terms, out, rows, depth, count, start > 0)
+                terms = none
 
 
 def channel_shift_forward(x, shifts, axis=1, mode="zero", save=True):
-    """Each position reads one line, or none outside the grid."""
-    return _shifted(x, shifts, axis, _read(x.shape[axis], mode)), ()
+    """Each position reads one place, or none outside the grid."""
+    return _shifted(x, shifts, axis, mode, _read), ()
 
 
 def channel_shift_backward(dout, saved):
-    """Each position sums the lines that read it: a run of neighbours, as clipped indices are sorted."""
-    return (_shifted(dout, saved.shifts, saved.axis, _readers(dout.shape[saved.axis], saved.mode)),)
+    """Each position sums the places that read it: runs of neighbours, as clipped indices are sorted."""
+    return (_shifted(dout, saved.shifts, saved.axis, saved.mode, _readers),)
 
 
 def shift_linear_forward(x, w, b=None, shifts=None, axis=1, mode="zero", save=True):
-    """The shifted rows exist until the product is done."""
-    return linear.linear_forward(channel_shift_forward(x, shifts, axis, mode)[0], w, b, save=False)[0], ()
+    """The shifted rows of a task exist until it has multiplied them."""
+    y = empty((*x.shape[:-1], w.shape[1]), x.dtype)
+    if x.size and w.size:
+        panels = matrix.pack(w)
+        bias = numpy.zeros(len(panels) * panels.shape[2], x.dtype)
+        if b is not None:
+            bias[: len(b)] = b
+        tables, positions = _tables(x, shifts, axis, mode, _read), x.size // x.shape[-1]
+        args = flat(x), panels.reshape(-1), bias, no_bias(x), y.reshape(-1), *tables, positions, w.shape[1]
+        run(_shifted_rows, -(-positions // _ROWS), *args, work=x.size * w.shape[1] / 10)
+    elif y.size:
+        y[...] = 0 if b is None else b
+    return y, ()
 
 
 def shift_linear_backward(dout, saved):
@@ -58,57 +102,61 @@ def shift_linear_backward(dout, saved):
     return channel_shift_backward(dshifted, saved)[0], dw, db
 
 
-def _shifted(x, shifts, axis, lines):
+def _shifted(x, shifts, axis, mode, lines):
     y = empty(x.shape, x.dtype)
-    axis = axis % x.ndim
-    n, c, inner = x.shape[axis], x.shape[-1], math.prod(x.shape[axis + 1 : -1])
-    if x.size == 0:
-        return y
-    starts, distinct, chosen = _table(shifts, lanes(x), x.dtype)
-    first, last = lines(distinct)
-    positions, size = x.size // c, max(1, _TASK_VALUES // c)
-    sizes = (n, inner, c, positions, size)
-    run(
-        _gather, -(-positions // size), contiguous(x), y, first, last, starts, chosen, *sizes, work=4 * x.size
-    )
+    if x.size:
+        c = x.shape[-1]
+        positions, size = x.size // c, max(1, _TASK_VALUES // c)
+        args = flat(x), y.reshape(-1), *_tables(x, shifts, axis, mode, lines), positions, size
+        run(_gather, -(-positions // size), *args, work=4 * x.size)
     return y
 
 
-def _table(shifts, count, dtype):
-    """For each vector of channels its distinct shifts, and for each of them which lanes have it (0 or 1)."""
+def _tables(x, shifts, axis, mode, lines):
+    """What a gather needs to know: bounds of what is read, distinct shifts of each vector, and the sizes."""
+    axes = [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
+    shifts = shifts.reshape(len(axes), -1)
+    order = sorted(range(len(axes)), key=lambda i: axes[i])
+    axes, shifts = [axes[i] for i in order], shifts[order]
+    if len(axes) == 1:
+        # the second axis is an empty one behind the first
+        n, m, inner, rest = x.shape[axes[0]], 1, 1, math.prod(x.shape[axes[0] + 1 : -1])
+        shifts = numpy.stack([shifts[0], 0 * shifts[0]])
+    else:
+        n, m = (x.shape[a] for a in axes)
+        inner, rest = math.prod(x.shape[axes[0] + 1 : axes[1]]), math.prod(x.shape[axes[1] + 1 : -1])
+    starts, distinct, chosen = _distinct(shifts, lanes(x), x.dtype)
+    bounds = *lines(n, mode, distinct[:, 0]), *lines(m, mode, distinct[:, 1])
+    return bounds, starts, chosen, (n, inner, m, rest, x.shape[-1])
+
+
+def _distinct(shifts, count, dtype):
+    """For each vector of channels its distinct pairs of shifts, and for each which lanes have it (0 or 1)."""
     starts, distinct, chosen = [0], [], []
-    for j in range(0, len(shifts), count):
-        own = shifts[j : j + count]
-        for s in numpy.unique(own):
-            distinct.append(int(s))
-            chosen.append(numpy.pad(own == s, (0, count - len(own))))
+    for j in range(0, shifts.shape[1], count):
+        own = shifts[:, j : j + count]
+        for pair in numpy.unique(own, axis=1).T:
+            distinct.append(pair)
+            chosen.append(numpy.pad((own == pair[:, None]).all(axis=0), (0, count - own.shape[1])))
         starts.append(len(distinct))
     return numpy.array(starts), numpy.array(distinct), contiguous(numpy.concatenate(chosen), dtype)
 
 
-def _read(n, mode):
+def _read(n, mode, distinct):
     """Bounds of the one line that position i reads for shift s."""
-
-    def lines(distinct):
-        index = numpy.arange(n) - distinct[:, None]
-        source = index % n if mode == "wrap" else numpy.clip(index, 0, n - 1)
-        inside = (index >= 0) & (index < n) if mode == "zero" else True
-        return source.reshape(-1), (source + inside).reshape(-1)
-
-    return lines
+    index = numpy.arange(n) - distinct[:, None]
+    source = index % n if mode == "wrap" else numpy.clip(index, 0, n - 1)
+    inside = (index >= 0) & (index < n) if mode == "zero" else True
+    return source.reshape(-1), (source + inside).reshape(-1)
 
 
-def _readers(n, mode):
+def _readers(n, mode, distinct):
     """Bounds of the lines that read position m for shift s: the adjoint of :func:`_read`."""
-
-    def lines(distinct):
-        m, s = numpy.arange(n), distinct[:, None]
-        index = (m + s) % n if mode == "wrap" else m + s
-        first, last = numpy.clip(index, 0, n), numpy.clip(index + 1, 0, n)
-        if mode == "clamp":
-            # the border lines are also read by all that lie beyond them
-            first = numpy.where(m == 0, 0, first)
-            last = numpy.where(m == n - 1, n, last)
-        return first.reshape(-1), last.reshape(-1)
-
-    return lines
+    m, s = numpy.arange(n), distinct[:, None]
+    index = (m + s) % n if mode == "wrap" else m + s
+    first, last = numpy.clip(index, 0, n), numpy.clip(index + 1, 0, n)
+    if mode == "clamp":
+        # the border lines are also read by all that lie beyond them
+        first = numpy.where(m == 0, 0, first)
+        last = numpy.where(m == n - 1, n, last)
+    return first.reshape(-1), last.reshape(-1)

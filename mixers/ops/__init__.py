@@ -4,6 +4,7 @@ One module per family; the same file name holds the definition in mixers.referen
 mixers.cpu and the CUDA launchers in mixers.gpu.
 """
 
+from mixers.ops.branch import branch_attention
 from mixers.ops.conv import causal_conv1d, causal_conv1d_update, depthwise_conv2d
 from mixers.ops.elementwise import (
     absolute,
@@ -23,6 +24,8 @@ from mixers.ops.elementwise import (
 )
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
+from mixers.ops.kan_layer import kan_contract, kan_edges
+from mixers.ops.kan_map import kan_map_attention, simplex_projection
 from mixers.ops.linear import axis_linear, linear, token_mlp
 from mixers.ops.long_conv import long_conv1d
 from mixers.ops.norm import layer_norm, rms_norm
@@ -31,6 +34,7 @@ from mixers.ops.resample import avg_pool_2x2, nearest_upsample, token_mean
 from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
 from mixers.ops.shift import channel_shift, shift_linear
 from mixers.ops.spectral import dct, idct
+from mixers.ops.strip import relative_bias, strip_linear
 from mixers.ops.token_norm import batch_norm, group_norm
 from mixers.ops.window import window_linear
 
@@ -41,6 +45,7 @@ __all__ = [
     "avg_pool_2x2",
     "axis_linear",
     "batch_norm",
+    "branch_attention",
     "causal_conv1d",
     "causal_conv1d_update",
     "channel_shift",
@@ -55,12 +60,16 @@ __all__ = [
     "grouped_conv2d",
     "idct",
     "kan_attention",
+    "kan_contract",
+    "kan_edges",
+    "kan_map_attention",
     "layer_norm",
     "linear",
     "linear_scan",
     "long_conv1d",
     "mul",
     "nearest_upsample",
+    "relative_bias",
     "relu",
     "rms_norm",
     "selective_scan",
@@ -68,8 +77,10 @@ __all__ = [
     "shift_linear",
     "sigmoid",
     "silu",
+    "simplex_projection",
     "sin",
     "softplus",
+    "strip_linear",
     "sub",
     "tanh",
     "token_mean",

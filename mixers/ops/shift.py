@@ -10,7 +10,7 @@ MODES = ("zero", "clamp", "wrap")
 
 @op(inputs="x")
 def channel_shift(x, *, shifts, axis=1, mode="zero"):
-    """Move every channel by its own number of positions along one token axis.
+    """Move every channel by its own number of positions along a token axis, or along two.
 
     zero: y[i, c] = x[i - s_c, c] inside the grid, else 0. wrap: the index modulo n. clamp: the index clipped to
     [0, n - 1], so that border lines repeat.
@@ -18,10 +18,11 @@ def channel_shift(x, *, shifts, axis=1, mode="zero"):
     Parameters
     ----------
     x : array (b, ..., c)
-    shifts : integer array (c,)
+    shifts : integer array (c,), or (a, c) for a tuple of a axes
         s_c; content moves towards larger indices for s_c > 0. Any size. A NumPy array on every backend.
-    axis : int
-        A token axis: neither the first nor the last. Negative values count from the end.
+    axis : int or tuple of int
+        A token axis: neither the first nor the last. Negative values count from the end. A tuple of one or
+        two shifts along each, and they must differ.
     mode : {"zero", "clamp", "wrap"}
 
     Returns
@@ -32,7 +33,7 @@ def channel_shift(x, *, shifts, axis=1, mode="zero"):
     Raises
     ------
     ValueError
-        If axis is no token axis, shifts has another shape, or mode is unknown.
+        If axis is no token axis or repeats one, shifts has another shape, or mode is unknown.
     TypeError
         If shifts holds no integers.
 
@@ -92,13 +93,18 @@ def shift_linear(x, w, b=None, *, shifts, axis=1, mode="zero"):
 def _shift(function, x, shifts, axis, mode):
     if x.ndim < 3:
         raise ValueError(f"{function}: x must have at least 3 axes (b, ..., c), got shape {tuple(x.shape)}")
-    check.integer(function, "axis", axis)
-    if not (-x.ndim <= axis < x.ndim and 0 < axis % x.ndim < x.ndim - 1):
-        raise ValueError(
-            f"{function}: axis must be a token axis of x with shape {tuple(x.shape)}, got {axis}"
-        )
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    for one in axes:
+        check.integer(function, "axis", one)
+        if not (-x.ndim <= one < x.ndim and 0 < one % x.ndim < x.ndim - 1):
+            raise ValueError(
+                f"{function}: axis must be a token axis of x with shape {tuple(x.shape)}, got {axis}"
+            )
+    if len({one % x.ndim for one in axes}) != len(axes) or len(axes) not in (1, 2):
+        raise ValueError(f"{function}: axis must hold one or two different axes, got {axis}")
     if not isinstance(shifts, numpy.ndarray) or shifts.dtype.kind not in "iu":
         got = getattr(shifts, "dtype", type(shifts).__name__)
         raise TypeError(f"{function}: shifts must be a NumPy array of integers, got {got}")
-    check.shape(function, "shifts", shifts, c=x.shape[-1])
+    sizes = {"a": len(axes)} if isinstance(axis, tuple) else {}
+    check.shape(function, "shifts", shifts, **sizes, c=x.shape[-1])
     check.choice(function, "mode", mode, MODES)

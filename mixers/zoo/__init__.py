@@ -11,13 +11,32 @@ from mixers.zoo.gated_mlp import (
 )
 from mixers.zoo.kan import FourierKarat
 from mixers.zoo.long_conv import Hyena
-from mixers.zoo.mlp import MlpMixer, Pool
+from mixers.zoo.mlp import (
+    AxialShift,
+    CycleFc,
+    CycleMlp,
+    MixShift,
+    MlpMixer,
+    Pool,
+    RaftLayer,
+    RaftMlp,
+    ResMlp,
+    SpatialShift,
+    SpatialShiftV2,
+    StripCgsmm,
+    StripLayer,
+    StripLsmm,
+    StripMlp,
+)
 from mixers.zoo.spectral import DctMixer
 from mixers.zoo.ssm import Mamba
 
 __all__ = [
+    "AxialShift",
     "CoordinateLocalAttention",
     "CrossGating",
+    "CycleFc",
+    "CycleMlp",
     "DctMixer",
     "DfcAttention",
     "FourierKarat",
@@ -25,8 +44,18 @@ __all__ = [
     "Gmlp",
     "Hyena",
     "Mamba",
+    "MixShift",
     "MlpMixer",
     "MultiAxisGmlp",
     "NinGate",
     "Pool",
+    "RaftLayer",
+    "RaftMlp",
+    "ResMlp",
+    "SpatialShift",
+    "SpatialShiftV2",
+    "StripCgsmm",
+    "StripLayer",
+    "StripLsmm",
+    "StripMlp",
 ]

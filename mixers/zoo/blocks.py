@@ -6,6 +6,14 @@ from mixers.mixer import Parameter
 MOMENTUM = 0.1
 
 
+def norm_parameters(name, c):
+    """Scale and bias of a norm without running statistics."""
+    return {
+        f"{name}_scale": Parameter((c,), initializers.ones),
+        f"{name}_bias": Parameter((c,), initializers.zeros),
+    }
+
+
 def batch_norm_parameters(name, c):
     """Parameters of a batch norm: scale and bias, and the running statistics, which have no gradient."""
     return {

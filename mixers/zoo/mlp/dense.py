@@ -1,4 +1,4 @@
-"""Pooling and MLP token mixers."""
+"""Mixers over all tokens at once, and pooling."""
 
 import math
 from dataclasses import dataclass
@@ -114,3 +114,69 @@ class MlpMixer(Mixer):
         tokens = x.reshape(x.shape[0], math.prod(self.grid), self.dim)
         y = ops.token_mlp(tokens, p.w_in, p.w_out, p.b_in, p.b_out, activation=self.activation)
         return y.reshape(x.shape)
+
+
+@register(
+    "res_mlp",
+    paper="ResMLP: Feedforward networks for image classification with data-efficient training",
+    year=2021,
+    arxiv="2105.03404",
+    ranks=(1, 2),
+    causal=False,
+    grid_tied=True,
+    cost="O(L^2 C)",
+)
+@dataclass(frozen=True)
+class ResMlp(Mixer):
+    """ResMLP's cross-patch layer: one linear map along the tokens, the same for every channel.
+
+    y = post_scale (w (pre_scale x + pre_bias) + b), without the scales and pre_bias unless `affine`.
+
+    Parameters
+    ----------
+    dim : int
+        Channels.
+    grid : tuple of int
+        (l,) or (h, w); the parameters are tied to the number of tokens, images are read row by row.
+    affine : bool
+        Whether to include the block's affine map before and scale after.
+    bias : bool
+        Of the map along the tokens.
+
+    Notes
+    -----
+    x is (b, l, c) or (b, h, w, c). Parameters w (l, l), truncated normal with std 0.02, b (l,), zero, and with `affine`
+    pre_scale (c,), ones, pre_bias (c,), zeros, post_scale (c,), 0.1 as for 12 layers (for 24 the paper starts at 1e-5,
+    for 36 at 1e-6: multiply it). 2 l flops per element forward, twice that backward.
+    Source: Touvron et al. 2021, arXiv:2105.03404, eq. 1-2; official layers_scale_mlp_blocks.
+    """
+
+    dim: int
+    grid: tuple
+    affine: bool = False
+    bias: bool = True
+
+    def __post_init__(self):
+        check.integer(self.name, "dim", self.dim, minimum=1)
+        object.__setattr__(self, "grid", check.grid(self.name, self.grid))
+        check.boolean(self.name, "affine", self.affine)
+        check.boolean(self.name, "bias", self.bias)
+
+    def accepts_grid(self, grid):
+        return math.prod(grid) == math.prod(self.grid)
+
+    def parameters(self):
+        l, c = math.prod(self.grid), self.dim
+        specs = {"w": Parameter((l, l), initializers.truncated_normal(0.02))}
+        if self.bias:
+            specs["b"] = Parameter((l,), initializers.zeros)
+        if self.affine:
+            specs["pre_scale"] = Parameter((c,), initializers.ones)
+            specs["pre_bias"] = Parameter((c,), initializers.zeros)
+            specs["post_scale"] = Parameter((c,), initializers.constant(0.1))
+        return specs
+
+    def mix(self, p, x):
+        u = ops.add(ops.mul(x, p.pre_scale), p.pre_bias) if self.affine else x
+        v = ops.axis_linear(u.reshape(x.shape[0], math.prod(self.grid), self.dim), p.w, p.b).reshape(x.shape)
+        return ops.mul(v, p.post_scale) if self.affine else v

@@ -1,0 +1,246 @@
+"""Strips of an image on the CPU.
+
+The channels that have weights of their own are in the lanes: every product of a strip linear multiplies a
+vector of weights with a vector of x. A tile of results, some positions by some groups of channels, stays in
+registers while taps and positions of the strip are summed.
+"""
+
+import numpy
+
+from mixers.cpu.aligned import contiguous, empty, flat, zeros
+from mixers.cpu.reduction import sum_rows
+from mixers.cpu.runner import kernel, routine, run, tasks
+from mixers.cpu.simd import lanes, load_first, mul_add, store_first, tile
+from mixers.cpu.simd import zeros as zero_vector
+
+# positions of a tile
+_ROWS = 6
+
+
+def _mixed_tile(rows, groups):
+    """The tile of `rows` positions from n on and `groups` groups of channels, at one vector of weights."""
+    size = rows * groups
+
+    @routine
+    def multiply(x, w, bias, y, place, w_place, taps, positions, n, count):
+        from_place, strip_step, step, group_step = place
+        w_tap, w_in, w_out = w_place
+        total = tile(x, size)
+        for r in range(rows):
+            for g in range(groups):
+                total[r * groups + g] = load_first(bias, w_out + (n + r) * group_step, count)
+        for t in range(taps[0], taps[1]):
+            source = from_place + (t - taps[2]) * strip_step
+            for m in range(positions):
+                weights = w_tap + t * positions * w_in + m * w_in + n * group_step
+                for r in range(rows):
+                    factor = load_first(w, weights + r * group_step, count)
+                    for g in range(groups):
+                        value = load_first(x, source + m * step + g * group_step, count)
+                        total[r * groups + g] = mul_add(factor, value, total[r * groups + g])
+        for r in range(rows):
+            for g in range(groups):
+                store_first(y, from_place + (n + r) * step + g * group_step, total[r * groups + g], count)
+
+    return multiply
+
+
+_four, _two, _one, _single = (
+    _mixed_tile(_ROWS, 4),
+    _mixed_tile(_ROWS, 2),
+    _mixed_tile(_ROWS, 1),
+    _mixed_tile(1, 1),
+)
+
+
+@kernel
+def _mix(x, w, bias, y, sizes, steps, counter):
+    """One strip per task; w is (taps, positions in, positions out, shared), bias (positions, shared)."""
+    strips, positions, groups, shared, all_taps = sizes
+    item_step, strip_step, step = steps
+    for task in tasks(counter):
+        item, s = task // strips, task % strips
+        reach = all_taps // 2
+        # taps that fall on a strip
+        taps = max(0, reach - s), min(all_taps, strips + reach - s), reach
+        start = item * item_step + s * strip_step
+        for j in range(0, shared, lanes(x)):
+            count = min(lanes(x), shared - j)
+            w_place = j, positions * shared, j
+            g = 0
+            while g < groups:
+                place = start + g * shared + j, strip_step, step, shared
+                left = groups - g
+                if positions < _ROWS:
+                    for n in range(positions):
+                        _single(x, w, bias, y, place, w_place, taps, positions, n, count)
+                    g += 1
+                    continue
+                for first in range(0, positions, _ROWS):
+                    # the last tile begins earlier, so that it is whole
+                    n = min(first, positions - _ROWS)
+                    if left >= 4:
+                        _four(x, w, bias, y, place, w_place, taps, positions, n, count)
+                    elif left >= 2:
+                        _two(x, w, bias, y, place, w_place, taps, positions, n, count)
+                    else:
+                        _one(x, w, bias, y, place, w_place, taps, positions, n, count)
+                g += 4 if left >= 4 else min(left, 2)
+
+
+def _weight_tile(rows, columns):
+    """dw of `rows` positions of dy and `columns` of x; sums of items are added up in `scratch`."""
+    size = rows * columns
+
+    @routine
+    def add_up(x, dy, dw, scratch, places, sizes, steps, items, n, m, tap, count):
+        strips, positions, groups, shared, taps = sizes
+        item_step, strip_step, step = steps
+        j, wanted_n, wanted_m = places
+        reach = taps // 2
+        for item in range(items):
+            total = tile(x, size)
+            for q in range(size):
+                total[q] = zero_vector(x)
+            for s in range(max(0, reach - tap), min(strips, strips + reach - tap)):
+                place = item * item_step + s * strip_step + j
+                source = place + (tap - reach) * strip_step
+                for g in range(groups):
+                    for r in range(rows):
+                        d = load_first(dy, place + (n + r) * step + g * shared, count)
+                        for c in range(columns):
+                            value = load_first(x, source + (m + c) * step + g * shared, count)
+                            total[r * columns + c] = mul_add(d, value, total[r * columns + c])
+            for q in range(size):
+                value = total[q]
+                if item > 0:
+                    value = value + load_first(scratch, q * lanes(x), count)
+                store_first(scratch, q * lanes(x), value, count)
+        for r in range(rows):
+            for c in range(columns):
+                # what an earlier tile has stored is left alone
+                if n + r >= wanted_n and m + c >= wanted_m:
+                    at = ((tap * positions + n + r) * positions + m + c) * shared + j
+                    store_first(dw, at, load_first(scratch, (r * columns + c) * lanes(x), count), count)
+
+    return add_up
+
+
+_COLUMNS = 4
+_large, _small = _weight_tile(_ROWS, _COLUMNS), _weight_tile(1, 1)
+
+
+@kernel
+def _weight_sums(x, dy, dw, items, sizes, steps, counter):
+    """dw (taps, positions of dy, positions of x, shared): some positions of dy per task."""
+    positions, shared = sizes[1], sizes[3]
+    rows, columns = (_ROWS, _COLUMNS) if positions >= _ROWS else (1, 1)
+    blocks, across = -(-positions // rows), -(-shared // lanes(x))
+    scratch = numpy.empty(_ROWS * _COLUMNS * lanes(x), x.dtype)
+    for task in tasks(counter):
+        tap, block, j = task // (blocks * across), task // across % blocks, task % across * lanes(x)
+        count = min(lanes(x), shared - j)
+        n = min(block * rows, positions - rows)
+        for wanted in range(0, positions, columns):
+            m, places = min(wanted, positions - columns), (j, block * rows, wanted)
+            if rows == 1:
+                _small(x, dy, dw, scratch, places, sizes, steps, items, n, m, tap, count)
+            else:
+                _large(x, dy, dw, scratch, places, sizes, steps, items, n, m, tap, count)
+
+
+def strip_linear_forward(x, w, b=None, axis=None, save=True):
+    """Strips are independent."""
+    return _mixed(x, w.transpose(1, 3, 2, 0), b, axis), ()
+
+
+def strip_linear_backward(dout, saved):
+    """dx mixes dy with the taps reversed and the matrices transposed."""
+    x, w, axis = saved.x, saved.w, saved.axis
+    dx = _mixed(dout, w[:, ::-1].transpose(1, 2, 3, 0), None, axis)
+    shared, taps, n, _ = w.shape
+    dw = zeros((taps, n, n, shared), x.dtype)
+    if x.size:
+        sizes, steps = _layout(x, shared, taps, axis)
+        rows = _ROWS if n >= _ROWS else 1
+        count = taps * -(-n // rows) * -(-shared // lanes(x))
+        args = flat(x), flat(dout), dw.reshape(-1), x.shape[0], sizes, steps
+        run(_weight_sums, count, *args, work=x.size * taps * n / 8)
+    db = None
+    if saved.b is not None:
+        b, h, width, c = x.shape
+        cells = sum_rows(contiguous(dout).reshape(b, h * width * c)).reshape(h, width, c // shared, shared)
+        db = contiguous(cells.sum(axis=(0, 2) if axis == "w" else (1, 2)).T)
+    return dx, contiguous(dw.transpose(3, 0, 1, 2)), db
+
+
+def _mixed(x, w, b, axis):
+    """The kernel on any x, with w as (taps, positions in, positions out, shared)."""
+    y = empty(x.shape, x.dtype)
+    if x.size:
+        taps, n, _, shared = w.shape
+        bias = zeros((n, shared), x.dtype) if b is None else contiguous(b.T)
+        sizes, steps = _layout(x, shared, taps, axis)
+        args = flat(x), flat(w), bias.reshape(-1), y.reshape(-1), sizes, steps
+        run(_mix, x.shape[0] * sizes[0], *args, work=x.size * taps * n / 8)
+    return y
+
+
+def _layout(x, shared, taps, axis):
+    """(strips, positions, groups, shared, taps), and the steps of items, strips and positions."""
+    _, h, w, c = x.shape
+    if axis == "w":
+        return (h, w, c // shared, shared, taps), (h * w * c, w * c, c)
+    return (w, h, c // shared, shared, taps), (h * w * c, c, w * c)
+
+
+@kernel
+def _add_diagonals(x, table, y, h, w, c, reach, counter):
+    """One row of tokens per task: adds the table's row of each distance."""
+    for task in tasks(counter):
+        for k in range(w):
+            distance = min(max(k - task % h, -reach), reach) + reach
+            at = (task * w + k) * c
+            for j in range(0, c, lanes(x)):
+                count = min(lanes(x), c - j)
+                value = load_first(x, at + j, count) + load_first(table, distance * c + j, count)
+                store_first(y, at + j, value, count)
+
+
+@kernel
+def _sum_diagonals(dy, dtable, h, w, c, reach, counter):
+    """One row of the table per task: the sum over its tokens, row by row."""
+    for task in tasks(counter):
+        distance = task - reach
+        for j in range(0, c, lanes(dy)):
+            count = min(lanes(dy), c - j)
+            total = zero_vector(dy)
+            for i in range(h):
+                # the ends of the table also hold what is farther
+                first = 0 if distance == -reach else i + distance
+                last = w if distance == reach else i + distance + 1
+                part = zero_vector(dy)
+                for k in range(max(first, 0), min(last, w)):
+                    part = part + load_first(dy, (i * w + k) * c + j, count)
+                total = total + part
+            store_first(dtable, task * c + j, total, count)
+
+
+def relative_bias_forward(x, table, save=True):
+    """Rows are independent."""
+    b, h, w, c = x.shape
+    y = empty(x.shape, x.dtype)
+    args = flat(x), flat(table), y.reshape(-1), h, w, c, len(table) // 2
+    run(_add_diagonals, b * h, *args, work=2 * x.size)
+    return y, ()
+
+
+def relative_bias_backward(dout, saved):
+    """dtable from the sum of dy over the batch."""
+    b, h, w, c = dout.shape
+    dx = empty(dout.shape, dout.dtype)
+    dx[...] = dout
+    dtable = empty(saved.table.shape, dout.dtype)
+    sums = sum_rows(dx.reshape(b, h * w * c))
+    run(_sum_diagonals, len(dtable), sums, dtable.reshape(-1), h, w, c, len(dtable) // 2, work=h * w * c)
+    return dx, dtable
