@@ -78,8 +78,9 @@ class _Ring(NamedTuple):
     channels: int
     width: int
     rows: int
-    parts: int
-    blocks: int
+    images: int  # of a block, where it sums over them
+    cuts: int  # blocks of pixels of an image
+    groups: int  # blocks of channels
 
     def kernel(self, name, number, x, registers, **macros):
         """A kernel of the file's part `number` that needs about so many registers."""
@@ -121,22 +122,15 @@ def _geometry(batch, h, width, c, taps, words, sm_count):
     channels = 16
     while channels * tiles % 32 or (channels * tiles < _RING_THREADS // words and channels < c):
         channels *= 2
-    across = -(-width // (tile * tiles))
-    others = batch * across * -(-c // channels)
+    across, groups = -(-width // (tile * tiles)), -(-c // channels)
+    blocks = batch * across * groups
     # cutting rows costs the reach of the kernel anew: only for too few blocks
-    down = max(1, min(-(-2 * sm_count // others), h // 8))
+    down = max(1, min(-(-2 * sm_count // blocks), h // 8))
     rows = -(-h // down)
-    parts = batch * across * -(-h // rows)
-    return _Ring(
-        taps,
-        tile,
-        tiles,
-        channels,
-        width if across == 1 else 0,
-        rows,
-        parts,
-        parts * -(-c // channels),
-    )
+    # several images for small ones, whose sums would weigh more than they do, as long as there are blocks
+    images = max(1, min(-(-4 * (taps * taps + 1) // (h * width)), blocks // (2 * sm_count)))
+    cuts = across * -(-h // rows)
+    return _Ring(taps, tile, tiles, channels, width if across == 1 else 0, rows, images, cuts, groups)
 
 
 def _ring_convolve(ring, x, w, b, flip):
@@ -146,7 +140,8 @@ def _ring_convolve(ring, x, w, b, flip):
     registers = k * k + k * tile + tile + k + 16
     kernel = ring.kernel("ring_convolve", 1, x, registers, AHEAD=ahead, FLIP=int(flip))
     arrays = device.contiguous(x), device.contiguous(w), None if b is None else device.contiguous(b), y
-    _launch_ring(device, kernel, ring, x, arrays, ring.shared(x, ahead + 1))
+    sizes = *x.shape, ring.rows
+    _launch_ring(device, kernel, ring, x.shape[0] * ring.cuts, arrays, sizes, ring.shared(x, ahead + 1))
     return y
 
 
@@ -154,7 +149,8 @@ def _ring_backward(ring, x, w, dy):
     """dx, and the sums dw and db as (k k + 1, c): in one kernel for 3 x 3, which is bound by memory."""
     device = device_of(x)
     k, tile = ring.taps, ring.tile
-    partial = device.empty((ring.parts, k * k + 1, x.shape[3]), _wide(x))
+    parts = -(-x.shape[0] // ring.images) * ring.cuts
+    partial = device.empty((parts, k * k + 1, x.shape[3]), _wide(x))
     if k == 3 and ring.shared(x, 4 + 8) <= device.max_shared:
         dx = device.empty(x.shape, x.dtype)
         kernel = ring.kernel("ring_backward", 3, x, 128, AHEAD=2)
@@ -165,13 +161,13 @@ def _ring_backward(ring, x, w, dy):
         kernel = ring.kernel("ring_weights", 2, x, k * k + 2 * tile + k + 34)
         arrays = *map(device.contiguous, (x, dy)), partial
         shared = ring.shared(x, 2, 8)
-    _launch_ring(device, kernel, ring, x, arrays, shared)
+    _launch_ring(device, kernel, ring, parts, arrays, (*x.shape, ring.images, ring.rows), shared)
     return dx, _sum_parts(device, kernel, partial)
 
 
-def _launch_ring(device, kernel, ring, x, arrays, shared):
-    sizes = map(numpy.int32, (*x.shape[1:], ring.rows))
-    device.launch(kernel, (ring.blocks,), (ring.channels * ring.tiles,), (*arrays, *sizes), shared)
+def _launch_ring(device, kernel, ring, parts, arrays, sizes, shared):
+    args = *arrays, *map(numpy.int32, sizes)
+    device.launch(kernel, (parts * ring.groups,), (ring.channels * ring.tiles,), args, shared)
 
 
 def _any_convolve(x, w, b, dilation, start, out, flip):

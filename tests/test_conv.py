@@ -1,9 +1,12 @@
 """Short convolutions: depthwise 2-D, causal depthwise 1-D and its streaming form."""
 
+import cuda_emulator
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
 import tolerances
-from harness import BACKENDS, Case, OpSuite, device_of, outputs
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, device_of, outputs, reference
 from scipy import ndimage, signal
 
 import mixers
@@ -31,6 +34,8 @@ class TestDepthwiseConv2d(OpSuite):
         image("k7-tails", (9, 11), 33, (7, 7), bias=False),
         image("k7-over-grid", (3, 2), 8, (7, 7)),
         image("k7-two-column-blocks", (3, 65), 3, (7, 7), batch=1),
+        image("many-images", (3, 4), 3, (3, 3), batch=17),
+        image("many-images-k7", (3, 4), 3, (7, 7), batch=17, bias=False),
         image("k9", (8, 6), 8, (9, 9), batch=1),
         image("k13-long-side", (4, 17), 3, (1, 13), batch=1),
         image("k11-high", (17, 3), 3, (11, 1), batch=1),
@@ -107,6 +112,67 @@ class TestCausalConv1dUpdate(OpSuite):
         update("long-kernel", 2, 3, 12, 14),
         update("empty-batch", None, 3, 4, 3, batch=0),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    shape=st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 17), st.integers(1, 20)),
+    kernel=st.tuples(st.integers(1, 9), st.sampled_from([3, 4])),
+    dilation=st.sampled_from([1, 2]),
+    padding=st.none() | st.tuples(*[st.tuples(st.integers(0, 9), st.integers(0, 9))] * 2),
+    bias=st.booleans(),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+)
+def test_any_image(shape, kernel, dilation, padding, bias, dtype):
+    if padding is not None:
+        grown = [n + sum(p) for n, p in zip(shape[1:3], padding)]
+        hypothesis.assume(all(n >= dilation * (k - 1) for n, k in zip(grown, kernel)))
+    arrays = {"x": shape, "w": (*kernel, shape[3]), "b": shape[3:] if bias else None}
+    options = {"dilation": dilation, "padding": padding or "same"}
+    check_backend(ops.depthwise_conv2d, Case("any", arrays, options), "cpu", dtype)
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    shape=st.tuples(st.integers(0, 2), st.integers(0, 140), st.integers(1, 40)),
+    taps=st.sampled_from([1, 3, 4, 6]),
+    state=st.booleans(),
+    bias=st.booleans(),
+    activation=st.sampled_from(["silu", "none"]),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+)
+def test_any_sequence(shape, taps, state, bias, activation, dtype):
+    options = {"activation": activation, "return_final_state": state}
+    case = sequence("any", *shape[1:], taps, batch=shape[0], bias=bias, state=state, options=options)
+    check_backend(ops.causal_conv1d, case, "cpu", dtype)
+
+
+@pytest.mark.huge
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize(
+    ("op", "grid", "kernel"),
+    [
+        (ops.depthwise_conv2d, (3, 4), (3, 3)),
+        (ops.depthwise_conv2d, (3, 4), (7, 7)),
+        (ops.depthwise_conv2d, (3, 4), (2, 3)),
+        (ops.causal_conv1d, (20,), (4,)),
+    ],
+)
+def test_offsets_beyond_2_to_31(op, grid, kernel):
+    """The end of an array of more than 2^31 values, of which only the last pages are touched."""
+    c = 4096
+    arguments = Case("end", {"x": (1, *grid, c), "w": (*kernel, c), "b": (c,)}).draw("bfloat16")
+    end = arguments.pop("x")
+    want, want_gradients = reference(op, {"x": end, **arguments}, dout=end)
+    with cuda_emulator.activate(last_blocks=4) as device:
+        x = device.zeros((2**31 // end.size + 2, *grid, c), end.dtype)
+        x[-1:] = device.to_device(end)
+        y, saved = op.forward(x, **{n: device.to_device(a) for n, a in arguments.items()})
+        dx = op.backward(x, saved).dx
+        # the last blocks compute at least the last channels of the last token
+        for name, got, wanted in (("y", y, want), ("dx", dx, want_gradients.dx)):
+            got, wanted = (a[(-1,) * (a.ndim - 1)][-512:] for a in (got, wanted))
+            assert_close(name, device.to_host(got), wanted, tolerances.BACKWARD["bfloat16"])
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (7, 5), (4, 2)])

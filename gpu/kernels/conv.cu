@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 #if defined(RING)
-// A block has one image, CHANNELS channels, TILES tiles of TILE columns and some rows; a thread has one
+// A block has some images, CHANNELS channels, TILES tiles of TILE columns and some rows; a thread has one
 // channel of one tile. Rows arrive in rings of shared memory, AHEAD of their use, with the columns beside the
 // block that the kernel reaches; cells outside the grid hold zeros. WIDTH is the width of the grid, or 0 if
 // blocks share its rows.
@@ -33,13 +33,14 @@ struct place_t {
   int channels;     // of the block that exist
   int left, width;  // first column of the block, width of the grid
   int top, bottom;  // rows of the block
-  index_t image;    // offset of the image's first pixel at the block's first channel
+  int images;       // of the block, one after the other
+  index_t image;    // offset of the first one's first pixel at the block's first channel
   index_t part;     // number of the block among those of its channels
   index_t channel;  // own channel
   bool active;      // whether that exists
 };
 
-__device__ __forceinline__ place_t place(int height, int width, int c, int rows) {
+__device__ __forceinline__ place_t place(int batch, int height, int width, int c, int images, int rows) {
   place_t own;
   own.width = WIDTH ? WIDTH : width;
   const int across = WIDTH ? 1 : (width + SPAN - 1) / SPAN, down = (height + rows - 1) / rows;
@@ -49,7 +50,9 @@ __device__ __forceinline__ place_t place(int height, int width, int c, int rows)
   own.left = (int)(own.part % across) * SPAN;
   own.top = (int)(own.part / across % down) * rows;
   own.bottom = min(height, own.top + rows);
-  own.image = own.part / across / down * height * own.width * c + first;
+  const index_t image = own.part / across / down * images;
+  own.images = min(images, (int)(batch - image));
+  own.image = image * height * own.width * c + first;
   own.lane = threadIdx.x % CHANNELS;
   own.tile = threadIdx.x / CHANNELS;
   own.channels = min(c - first, CHANNELS);
@@ -184,10 +187,10 @@ __device__ __forceinline__ bool allows_wide(const void* pointer, int c) {
 // y = conv(x) + bias; with FLIP the kernel is flipped in both axes, which makes it the gradient of its input
 extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
     ring_convolve(const T* __restrict__ x, const acc_t* __restrict__ w, const acc_t* __restrict__ bias,
-                  T* __restrict__ y, int height, int width, int c, int rows) {
+                  T* __restrict__ y, int batch, int height, int width, int c, int rows) {
   DYNAMIC_SHARED(T, ring);
   constexpr int SLOTS = AHEAD + 1, ROW = WIDE * CHANNELS;
-  const place_t own = place(height, width, c, rows);
+  const place_t own = place(batch, height, width, c, 1, rows);
   const columns_t held = columns(own, REACH);
   const bool wide = allows_wide(x, c);
   x += own.image;
@@ -237,12 +240,12 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
 // partial[block] = sums of x dy for every tap, and of dy: a row of x belongs to one block, those of dy are
 // the ones it meets
 extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
-    ring_weights(const T* __restrict__ x, const T* __restrict__ dy, acc_t* __restrict__ partial, int height,
-                 int width, int c, int rows) {
+    ring_weights(const T* __restrict__ x, const T* __restrict__ dy, acc_t* __restrict__ partial, int batch,
+                 int height, int width, int c, int images, int rows) {
   DYNAMIC_SHARED(T, ring);
   constexpr int SLOTS = 2, DY_SLOTS = TAPS < 4 ? 4 : 8, ROW = WIDE * CHANNELS, DY_ROW = SPAN * CHANNELS;
   T* dy_ring = ring + SLOTS * ROW;
-  const place_t own = place(height, width, c, rows);
+  const place_t own = place(batch, height, width, c, images, rows);
   const columns_t held = columns(own, REACH), dy_held = columns(own, 0);
   const bool wide = allows_wide(x, c) && aligned16(dy);
   x += own.image;
@@ -260,22 +263,26 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
     T* target = dy_ring + (p & (DY_SLOTS - 1)) * DY_ROW;
     if (p < height) fetch(target, dy + p * step, dy_held, c, own.channels, wide);
   };
-  for (int p = max(own.top - REACH, 0); p <= own.top + REACH; p++) fetch_dy(p);
-  fetch_x(own.top);
-  copy_async_commit();
-#pragma unroll 1
-  for (int r = own.top; r < own.bottom; r++) {
-    copy_async_wait<0>();
-    __syncthreads();
-    if (r + 1 < own.bottom) {
-      fetch_dy(r + REACH + 1);
-      fetch_x(r + 1);
-    }
+  for (int n = 0; n < own.images; n++, x += height * step, dy += height * step) {
+    // whoever still reads the last image
+    if (n > 0) __syncthreads();
+    for (int p = max(own.top - REACH, 0); p <= own.top + REACH; p++) fetch_dy(p);
+    fetch_x(own.top);
     copy_async_commit();
-    acc_t values[VALUES];
-    const int cell = own.tile * TILE * CHANNELS + own.lane;
-    take(values, ring + (r & 1) * ROW + cell);
-    meet(sums, values, dy_ring + cell, DY_ROW, DY_SLOTS, r, height);
+#pragma unroll 1
+    for (int r = own.top; r < own.bottom; r++) {
+      copy_async_wait<0>();
+      __syncthreads();
+      if (r + 1 < own.bottom) {
+        fetch_dy(r + REACH + 1);
+        fetch_x(r + 1);
+      }
+      copy_async_commit();
+      acc_t values[VALUES];
+      const int cell = own.tile * TILE * CHANNELS + own.lane;
+      take(values, ring + (r & 1) * ROW + cell);
+      meet(sums, values, dy_ring + cell, DY_ROW, DY_SLOTS, r, height);
+    }
   }
   write_sums(sums, reinterpret_cast<acc_t*>(ring), partial, own, c);
 }
@@ -284,12 +291,13 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
 // dx, and partial as in ring_weights, with one reading of dy: a block owns rows of x and of dx
 extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
     ring_backward(const T* __restrict__ x, const acc_t* __restrict__ w, const T* __restrict__ dy,
-                  T* __restrict__ dx, acc_t* __restrict__ partial, int height, int width, int c, int rows) {
+                  T* __restrict__ dx, acc_t* __restrict__ partial, int batch, int height, int width, int c,
+                  int images, int rows) {
   DYNAMIC_SHARED(T, ring);
   constexpr int SLOTS = 4, DY_SLOTS = 8, ROW = WIDE * CHANNELS;
   static_assert(AHEAD < SLOTS && 2 * REACH + AHEAD < DY_SLOTS, "a row would arrive where another is in use");
   T* dy_ring = ring + SLOTS * ROW;
-  const place_t own = place(height, width, c, rows);
+  const place_t own = place(batch, height, width, c, images, rows);
   const columns_t held = columns(own, REACH);
   const bool wide = allows_wide(x, c) && aligned16(dy);
   x += own.image;
@@ -304,10 +312,6 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
     weights[i] = own.active ? w[(index_t)(AREA - 1 - i) * c + own.channel] : (acc_t)0;
 #pragma unroll
   for (int i = 0; i <= AREA; i++) sums[i] = 0;
-#pragma unroll
-  for (int k = 0; k < TAPS; k++)
-#pragma unroll
-    for (int t = 0; t < TILE; t++) dx_sums[k][t] = 0;
 
   // step r completes row r of dx, for which row r + REACH of dy arrives
   auto issue = [&](int r) {
@@ -318,27 +322,34 @@ extern "C" __global__ void __launch_bounds__(CHANNELS* TILES, BLOCKS)
     }
     copy_async_commit();
   };
-  const int begin = max(own.top - 2 * REACH, -REACH);
+  const int begin = max(own.top - 2 * REACH, -REACH), cell = own.tile * TILE * CHANNELS + own.lane;
+  for (int n = 0; n < own.images; n++, x += height * step, dy += height * step, dx += height * step) {
+    // whoever still reads the last image
+    if (n > 0) __syncthreads();
 #pragma unroll
-  for (int i = 0; i < AHEAD; i++) issue(begin + i);
-  const int cell = own.tile * TILE * CHANNELS + own.lane;
+    for (int k = 0; k < TAPS; k++)
+#pragma unroll
+      for (int t = 0; t < TILE; t++) dx_sums[k][t] = 0;
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) issue(begin + i);
 #pragma unroll 1
-  for (int r = begin; r < own.bottom; r++) {
-    copy_async_wait<AHEAD - 1>();
-    __syncthreads();
-    issue(r + AHEAD);
-    acc_t values[VALUES];
-    if (r + REACH < height) {
-      take(values, dy_ring + ((r + REACH) & (DY_SLOTS - 1)) * ROW + cell);
-    } else {
+    for (int r = begin; r < own.bottom; r++) {
+      copy_async_wait<AHEAD - 1>();
+      __syncthreads();
+      issue(r + AHEAD);
+      acc_t values[VALUES];
+      if (r + REACH < height) {
+        take(values, dy_ring + ((r + REACH) & (DY_SLOTS - 1)) * ROW + cell);
+      } else {
 #pragma unroll
-      for (int i = 0; i < VALUES; i++) values[i] = 0;
-    }
-    roll(dx_sums, values, weights, 0);
-    if (r >= own.top) {
-      write_tile(dx + r * step, dx_sums[0], own, c);
-      take(values, ring + (r & (SLOTS - 1)) * ROW + cell);
-      meet(sums, values, dy_ring + REACH * CHANNELS + cell, ROW, DY_SLOTS, r, height);
+        for (int i = 0; i < VALUES; i++) values[i] = 0;
+      }
+      roll(dx_sums, values, weights, 0);
+      if (r >= own.top) {
+        write_tile(dx + r * step, dx_sums[0], own, c);
+        take(values, ring + (r & (SLOTS - 1)) * ROW + cell);
+        meet(sums, values, dy_ring + REACH * CHANNELS + cell, ROW, DY_SLOTS, r, height);
+      }
     }
   }
   write_sums(sums, reinterpret_cast<acc_t*>(ring), partial, own, c);

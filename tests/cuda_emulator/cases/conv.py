@@ -16,6 +16,14 @@ op_case(
     Case("k7-shared-rows", {"x": (1, 5, 65, 3), "w": (7, 7, 3)}),
     dtypes=("float32",),
 )
+# blocks that sum over two images
+for _taps in (3, 7):
+    op_case(
+        "conv.cu",
+        ops.depthwise_conv2d,
+        Case(f"k{_taps}-images", {"x": (17, 3, 4, 8), "w": (_taps, _taps, 8)}),
+        dtypes=("float32",),
+    )
 op_case(
     "conv.cu",
     ops.depthwise_conv2d,
