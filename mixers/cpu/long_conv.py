@@ -18,8 +18,9 @@ from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, routine, run, tasks
 from mixers.cpu.simd import lanes, load, load_first, mul_add, store, store_first, tile, zeros
 
-# average taps of a token up to which the direct form is faster
-_DIRECT_TAPS = 160
+# average taps of a token up to which the direct form is faster; a single item fills half of a transform
+_DIRECT_TAPS = 64
+_DIRECT_TAPS_OF_ONE = 128
 
 # neighbouring tokens (or taps) whose sums stay in registers, and tokens of a chunk
 _TOKENS = 8
@@ -47,11 +48,11 @@ def _taps(x, h, causal):
     return Taps(first, reach - first, slice(start, start + reach - first))
 
 
-def _is_short(taps, length):
+def _is_short(taps, x):
     """Whether the direct form is faster: a token at distance t from the start meets only t + 1 past ones."""
     past, future = taps.first + taps.count, -taps.first
-    average = taps.count - (past * past + future * future) / (2 * length)
-    return average <= _DIRECT_TAPS
+    average = taps.count - (past * past + future * future) / (2 * x.shape[1])
+    return average <= (_DIRECT_TAPS if len(x) > 1 else _DIRECT_TAPS_OF_ONE)
 
 
 def long_conv1d_forward(x, h, D=None, causal=True, save=True):
@@ -59,7 +60,7 @@ def long_conv1d_forward(x, h, D=None, causal=True, save=True):
     if x.size == 0:
         return empty(x.shape, x.dtype), (None,)
     taps = _taps(x, h, causal)
-    if _is_short(taps, x.shape[1]):
+    if _is_short(taps, x):
         return _direct(x, h, D, taps, False), (None,)
     return _by_spectrum(x, h, D, taps), (None,)
 
@@ -71,7 +72,7 @@ def long_conv1d_backward(dout, saved):
     if x.size == 0:
         return empty(x.shape, x.dtype), dh, None if D is None else zero_array(D.shape, D.dtype)
     taps = _taps(x, h, saved.causal)
-    if _is_short(taps, x.shape[1]):
+    if _is_short(taps, x):
         dx = _direct(dout, h, D, taps, True)
         used = _direct_filter_gradient(x, dout, taps)
     else:
@@ -144,12 +145,28 @@ def _gradients_by_spectrum(x, dout, h, D, taps):
     return dx, sum_rows(partial.reshape(parts, -1)).reshape(taps.count, c)
 
 
+# masks cost more than a branch that always goes the same way
+
+
+@helper
+def _load(x, offset, valid):
+    return load(x, offset) if valid == lanes(x) else load_first(x, offset, valid)
+
+
+@helper
+def _store(y, offset, value, valid):
+    if valid == lanes(y):
+        store(y, offset, value)
+    else:
+        store_first(y, offset, value, valid)
+
+
 @helper
 def _window(x, start, length, step, valid, first, count, work, at):
     """Copy the vectors of tokens first .. first + count - 1 side by side, zeros outside the sequence."""
     for i in range(count):
         inside = 0 <= first + i < length
-        value = load_first(x, start + (first + i) * step, valid) if inside else zeros(x)
+        value = _load(x, start + (first + i) * step, valid) if inside else zeros(x)
         store(work, at + i * lanes(x), value)
 
 
@@ -191,7 +208,7 @@ def _convolve(x, h, skip, y, shape, taps, skips, backwards, counter):
                     if skips:
                         token = load(work, tokens + (n + i - oldest) * width)
                         value = mul_add(token, load_first(skip, channel, valid), value)
-                    store_first(y, start + (n + i) * step, value, valid)
+                    _store(y, start + (n + i) * step, value, valid)
 
 
 @kernel
@@ -250,9 +267,9 @@ def _enter(x, start, other, rows, step, offset, valid, Z, z, n, passes):
                 row -= n
             real = imaginary = zeros(Z)
             if row < rows:
-                real = load_first(x, start + row * step, valid)
+                real = _load(x, start + row * step, valid)
                 if other >= 0:
-                    imaginary = load_first(x, other + row * step, valid)
+                    imaginary = _load(x, other + row * step, valid)
             t[2 * k] = real
             t[2 * k + 1] = imaginary
         fft.butterfly_from(t, Z, z + j * width, part * width, passes[1], 14 * j, 8)
@@ -275,12 +292,12 @@ def _leave(Z, z, n, passes, y, start, other, rows, step, offset, valid, x, skip,
                 real, imaginary = scale * t[2 * k], scale * t[2 * k + 1]
                 at, also = start + row * step, other + row * step
                 if channel >= 0:
-                    real = mul_add(weight, load_first(x, at, valid), real)
-                store_first(y, at, real, valid)
+                    real = mul_add(weight, _load(x, at, valid), real)
+                _store(y, at, real, valid)
                 if other >= 0:
                     if channel >= 0:
-                        imaginary = mul_add(weight, load_first(x, also, valid), imaginary)
-                    store_first(y, also, imaginary, valid)
+                        imaginary = mul_add(weight, _load(x, also, valid), imaginary)
+                    _store(y, also, imaginary, valid)
 
 
 @routine
