@@ -75,12 +75,45 @@ def test_long_transforms(dtype):
 
 
 @dtypes
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (2, 7, 7, 16), (3, 14, 14, 33), (5, 1, 64, 3), (4, 12, 22, 17)]
+)
+def test_grid(shape, dtype):
+    _, h, w, c = shape
+    x, dy, kernel = normal(shape, dtype), normal(shape, dtype, 1), normal((h, w, c), "float64", 2)
+    S = numpy.fft.fft2(kernel, axes=(0, 1))
+    H = fft_filter.grid_spectrum(S, dtype)
+    X, G = (numpy.fft.fft2(a.astype("float64"), axes=(1, 2)) for a in (x, dy))
+    back = lambda spectrum: numpy.fft.ifft2(spectrum, axes=(1, 2)).real
+    assert_close(fft_filter.filter_grid(x, H), back(S * X), dtype)
+    assert_close(fft_filter.filter_grid(x, H, conjugate=True), back(S.conj() * X), dtype)
+    dx, dS = fft_filter.filter_grid_backward(x, dy, H)
+    assert_close(dx, back(S.conj() * G), dtype)
+    wanted = (X.conj() * G).sum(0) / (h * w)
+    assert dS.shape == S.shape
+    error = numpy.sqrt(numpy.mean(abs(dS - wanted) ** 2) / numpy.mean(abs(wanted) ** 2))
+    assert error < 6 * numpy.finfo(dtype).eps
+    # what the docstring says about changes of the factors
+    change = numpy.fft.fft2(normal((h, w, c), "float64", 3), axes=(0, 1))
+    expected = (back(change * X) * dy).sum()
+    assert (change * dS.conj()).sum().real == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@dtypes
 def test_threads_do_not_matter_and_memory_is_not_read(dtype, monkeypatch):
     x, dy, h = normal((5, 300, 20), dtype), normal((5, 300, 20), dtype, 1), normal((300, 20), dtype, 2)
 
     def results():
         H = fft_filter.spectrum(h, fft_filter.padded_length(300, 300))
-        return [H, fft_filter.convolve(x, H), *fft_filter.convolve_backward(x, dy, H, 300)]
+        images, cotangents = x.reshape(5, 15, 20, 20), dy.reshape(5, 15, 20, 20)
+        S = fft_filter.grid_spectrum(numpy.ones((15, 20, 20), complex), dtype)
+        return [
+            H,
+            fft_filter.convolve(x, H),
+            *fft_filter.convolve_backward(x, dy, H, 300),
+            fft_filter.filter_grid(images, S),
+            *fft_filter.filter_grid_backward(images, cotangents, S),
+        ]
 
     before, empty = runner.get_num_threads(), numpy.empty
     try:

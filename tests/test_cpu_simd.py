@@ -242,12 +242,13 @@ def test_strided_and_read_only_arrays_do_not_compile():
             run(unfit, 1, source, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["haswell", "x86-64"])
 def test_on_other_processors(processor):
     # the files whose kernels depend on the width of the registers, compiled for narrower ones
     here = Path(__file__).parent
     files = [
-        p.name for n in ("simd", "vector_math", "matrix", "fft") if (p := here / f"test_cpu_{n}.py").exists()
+        p.name for n in ("simd", "vector_math", "matrix", "fft", "fft_filter") if (p := here / f"test_cpu_{n}.py").exists()
     ]
     chosen = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run(

@@ -9,4 +9,5 @@ activations  the activations among them, by number
 reduction    sums over rows
 matrix       matrix products
 fft          Fourier transforms with the channels in the lanes
+fft_filter   long convolutions and spectral filters made of them
 """

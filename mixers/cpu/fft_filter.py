@@ -138,17 +138,17 @@ def _multiply(Z, z, H, h, count, conjugate):
 
 
 @routine
-def _correlate(Z, G, z, A, count, add):
-    """A = conj(Z) G, or A += that, for points from z on."""
+def _correlate(Z, G, z, A, at, count, add):
+    """A = conj(Z) G, or A += that, for points from z on; those of A begin at `at`."""
     n = lanes(Z)
-    for i in range(z, z + 2 * n * count, 2 * n):
-        a, b = load(Z, i), load(Z, i + n)
-        c, d = load(G, i), load(G, i + n)
+    for i in range(0, 2 * n * count, 2 * n):
+        a, b = load(Z, z + i), load(Z, z + i + n)
+        c, d = load(G, z + i), load(G, z + i + n)
         real, imaginary = a * c + b * d, a * d - b * c
         if add:
-            real, imaginary = real + load(A, i), imaginary + load(A, i + n)
-        store(A, i, real)
-        store(A, i + n, imaginary)
+            real, imaginary = real + load(A, at + i), imaginary + load(A, at + i + n)
+        store(A, at + i, real)
+        store(A, at + i + n, imaginary)
 
 
 @helper
@@ -214,7 +214,7 @@ def _convolve_backward(x, dy, H, dx, dh, skip, shift, b, length, c, taps, n, sli
             for z in range(0, n * step, size * step):
                 forward(Z, z, step, size, plan, level, len(plan[0]))
                 forward(G, z, step, size, plan, level, len(plan[0]))
-                _correlate(Z, G, z, A, size, item > begin)
+                _correlate(Z, G, z, A, z, size, item > begin)
                 _multiply(G, z, H, block * n * step + z, size, True)
                 inverse(G, z, step, size, plan, level, len(plan[0]))
             _upper_inverse(G, n, plan, level)
@@ -286,3 +286,151 @@ def convolve_backward(x, dy, H, taps, skip=None, shift=0):
     work = 80 * pairs * H.size
     run(_convolve_backward, slices * len(H), *arrays, *sizes, tuple(fft.plan(n, x.dtype)), work=work)
     return dx, sum_rows(dh).reshape(taps, c)
+
+
+# Grids: a task's scratch holds rows of points with some space between rows, as columns at a power of two
+# apart would compete for the same places in the cache.
+
+
+@helper
+def _row_step(w, x):
+    return 2 * lanes(x) * w + lanes(x)
+
+
+@routine
+def _enter_grid(x, pair, c, shape, Z, plans):
+    """The spectrum of two images, in storage order along both axes."""
+    first, second, count, second_count = pair
+    h, w = shape
+    n, step, row_step = lanes(Z), 2 * lanes(Z), _row_step(w, Z)
+    for i in range(h):
+        for j in range(w):
+            at, place = (i * w + j) * c, i * row_step + j * step
+            store(Z, place, _get(x, first + at, count, count == n))
+            store(Z, place + n, _get(x, second + at, second_count, second_count == n))
+        forward(Z, i * row_step, step, w, plans[1], 0, len(plans[1][0]))
+    for j in range(w):
+        forward(Z, j * step, row_step, h, plans[0], 0, len(plans[0][0]))
+
+
+@routine
+def _leave_grid(Z, plans, y, pair, c, shape):
+    """Two images from their spectrum."""
+    first, second, count, second_count = pair
+    h, w = shape
+    n, step, row_step = lanes(Z), 2 * lanes(Z), _row_step(w, Z)
+    scale = full(Z, 1 / (h * w))
+    for j in range(w):
+        inverse(Z, j * step, row_step, h, plans[0], 0, len(plans[0][0]))
+    for i in range(h):
+        inverse(Z, i * row_step, step, w, plans[1], 0, len(plans[1][0]))
+        for j in range(w):
+            at, place = (i * w + j) * c, i * row_step + j * step
+            store_first(y, first + at, load(Z, place) * scale, count)
+            store_first(y, second + at, load(Z, place + n) * scale, second_count)
+
+
+@kernel
+def _filter_grid(x, H, y, conjugate, b, shape, c, plans, counter):
+    (h, w), step, blocks = shape, 2 * lanes(x), -(-c // lanes(x))
+    Z = numpy.empty(h * _row_step(w, x), x.dtype)
+    for task in tasks(counter):
+        pair, block = _pair(task, blocks, b, h * w * c, c, x), task % blocks
+        _enter_grid(x, pair, c, shape, Z, plans)
+        for i in range(h):
+            _multiply(Z, i * _row_step(w, x), H, (block * h + i) * w * step, w, conjugate)
+        _leave_grid(Z, plans, y, pair, c, shape)
+
+
+@kernel
+def _filter_grid_backward(x, dy, H, dx, dH, b, shape, c, slices, plans, counter):
+    (h, w), step, blocks = shape, 2 * lanes(x), -(-c // lanes(x))
+    row_step = _row_step(w, x)
+    Z, G = numpy.empty(h * row_step, x.dtype), numpy.empty(h * row_step, x.dtype)
+    share = -(-((b + 1) // 2) // slices)
+    for task in tasks(counter):
+        part, block = task // blocks, task % blocks
+        begin, end = part * share, min((part + 1) * share, (b + 1) // 2)
+        for item in range(begin, end):
+            pair = _pair(item * blocks + block, blocks, b, h * w * c, c, x)
+            _enter_grid(x, pair, c, shape, Z, plans)
+            _enter_grid(dy, pair, c, shape, G, plans)
+            for i in range(h):
+                place = (block * h + i) * w * step
+                at = part * blocks * h * w * step + place
+                _correlate(Z, G, i * row_step, dH, at, w, item > begin)
+                _multiply(G, i * row_step, H, place, w, True)
+            _leave_grid(G, plans, dx, pair, c, shape)
+
+
+def _grid_plans(shape, dtype):
+    return tuple(tuple(fft.plan(n, dtype)) for n in shape)
+
+
+def grid_spectrum(S, dtype):
+    """Complex factors S (h, w, c) for all frequencies of a grid, in the order of numpy.fft.fft2, as a spectrum."""
+    h, w, c = S.shape
+    width = lanes(numpy.empty(0, dtype))
+    blocks = -(-c // width)
+    H = aligned.zeros((blocks, h, w, 2, width), dtype)
+    ordered = S[fft.storage_order(h)[:, None], fft.storage_order(w)]
+    for block in range(blocks):
+        part = ordered[..., block * width : (block + 1) * width]
+        H[block, :, :, 0, : part.shape[-1]] = part.real
+        H[block, :, :, 1, : part.shape[-1]] = part.imag
+    return H.reshape(blocks, h, w, 2 * width)
+
+
+def _grid_factors(H, c):
+    """The factors (h, w, c) of a spectrum that lacks symmetry, made symmetric."""
+    blocks, h, w, _ = H.shape
+    parts = H.reshape(blocks, h, w, 2, -1)
+    ordered = (parts[..., 0, :] + 1j * parts[..., 1, :]).transpose(1, 2, 0, 3).reshape(h, w, -1)[..., :c]
+    S = numpy.empty_like(ordered)
+    S[fft.storage_order(h)[:, None], fft.storage_order(w)] = ordered
+    mirrored = S[-numpy.arange(h)][:, -numpy.arange(w)]
+    return (S + mirrored.conj()) / 2
+
+
+def filter_grid(x, H, conjugate=False):
+    """The real part of the inverse transform of S times the transform of x.
+
+    S must have the symmetry of a real filter: S[-k] = conj S[k].
+
+    Parameters
+    ----------
+    x : array (b, h, w, c)
+        No prime factor of h and w above fft.LARGEST_FACTOR.
+    H : array
+        ``grid_spectrum(S, x.dtype)``.
+    conjugate : bool
+        Multiply by conj S instead: the adjoint.
+
+    Returns
+    -------
+    array (b, h, w, c)
+    """
+    b, *shape, c = x.shape
+    y = aligned.empty(x.shape, x.dtype)
+    count = (b + 1) // 2 * len(H)
+    args = aligned.flat(x), aligned.flat(H), y.reshape(-1), conjugate, b, tuple(shape), c
+    run(_filter_grid, count, *args, _grid_plans(shape, x.dtype), work=40 * count * H[0].size)
+    return y
+
+
+def filter_grid_backward(x, dy, H):
+    """The gradients of :func:`filter_grid`: (dx, dS).
+
+    dS (h, w, c) is the sum over the batch of conj X dY, with the transforms of x and dy, divided by h w; so a
+    change e of S that has the symmetry of a real filter changes the sum of y dy by the real sum of e conj(dS).
+    """
+    b, h, w, c = x.shape
+    dx = aligned.empty(x.shape, x.dtype)
+    pairs = (b + 1) // 2
+    slices = min(pairs, -(-_TASKS // len(H)))
+    slices = -(-pairs // -(-pairs // slices))
+    dH = aligned.empty((slices, H.size), x.dtype)
+    arrays = aligned.flat(x), aligned.flat(dy), aligned.flat(H), dx.reshape(-1), dH.reshape(-1)
+    args = *arrays, b, (h, w), c, slices, _grid_plans((h, w), x.dtype)
+    run(_filter_grid_backward, slices * len(H), *args, work=80 * pairs * H.size)
+    return dx, _grid_factors(sum_rows(dH).reshape(H.shape), c) / (h * w)
