@@ -109,8 +109,9 @@ def _product(x, w, b, size, across):
     if not x.size:
         return y
     tokens = _table(x.shape, size, across)
-    c, width = x.shape[3], panel_width(x)
     none = no_bias(x)
+    # a panel is as wide as what stands for no bias
+    c, width = x.shape[3], len(none[0])
     terms = none[:2] if b is None else (flat(b), 1)
     arrays = *strided(w), flat(x), *terms, none, y.reshape(-1), tokens.reshape(-1)
     sizes = len(tokens), tokens.shape[1], x.shape[1] * x.shape[2], c
