@@ -278,3 +278,19 @@ def test_describe_counts_the_kept_kernels(tmp_path, monkeypatch):
     with open(os.path.join(directory, "kernel.nbc"), "wb") as file:
         file.write(b"12345")
     assert cache.describe() == (directory, 1, 5)
+
+
+def test_a_helper_called_from_python_is_plain_python():
+    """Helpers have no compiled entry of their own; they must not crash the process."""
+    from mixers.cpu.matrix import panel_width
+    from mixers.cpu.simd import lanes, load
+
+    x = numpy.zeros(64, numpy.float32)
+    assert panel_width(x) == 2 * lanes(x)
+
+    @runner.helper
+    def first(array):
+        return load(array, 0)
+
+    with pytest.raises(NotImplementedError):
+        first(x)

@@ -30,6 +30,7 @@ from numba import types
 from numba._dispatcher import compute_fingerprint
 from numba.core import cgutils
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 from mixers.cpu import cache
@@ -68,7 +69,7 @@ def helper(function):
     """
     # without reference counts: the arrays are the kernel's, and where the helper branches counting them
     # would cost more than the work
-    return numba.njit(_nrt=False, **INLINED, **_INTERNAL)(function)
+    return _inside(numba.njit(_nrt=False, **INLINED, **_INTERNAL)(function))
 
 
 def routine(function):
@@ -76,7 +77,20 @@ def routine(function):
 
     Its arguments should be arrays and numbers: vectors would travel through memory.
     """
-    return numba.njit(**OPTIONS, **_INTERNAL)(function)
+    return _inside(numba.njit(**OPTIONS, **_INTERNAL)(function))
+
+
+class _Inside(CPUDispatcher):
+    """A function that is compiled into kernels only: without a wrapper of its own, calling one would crash."""
+
+    def __call__(self, *args):
+        # what takes no vectors runs as plain Python
+        return self.py_func(*args)
+
+
+def _inside(compiled):
+    compiled.__class__ = _Inside
+    return compiled
 
 
 _Pointer = types.CPointer(types.int64)
