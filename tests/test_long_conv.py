@@ -107,14 +107,41 @@ def test_filter_beyond_the_sequence_has_no_effect():
     assert gradients.dh[:400].any()
 
 
-@pytest.mark.parametrize("length", [40, 700])
-def test_nan_stays_in_its_channel_and_item(length):
+@pytest.mark.parametrize(("length", "items"), [(40, slice(2, 3)), (700, slice(2, 4))])
+def test_nan_stays_in_its_channel_and_transform(length, items):
+    """A long convolution takes two items of the batch through one transform."""
     x = numpy.ones((5, length, 20), numpy.float32)
-    x[4, 3, 17] = numpy.nan
+    x[2, 3, 17] = numpy.nan
     y = ops.long_conv1d(x, numpy.ones((length, 20), numpy.float32))
-    assert numpy.isnan(y[4, 3:, 17]).all()
-    y[4, :, 17] = 0
+    assert numpy.isnan(y[2, 3:, 17]).all()
+    y[items, :, 17] = 0
     assert not numpy.isnan(y).any()
+
+
+def test_nan_beyond_a_short_filter_stays_out():
+    x = numpy.ones((2, 100, 3))
+    x[0, 30, 1] = numpy.nan
+    y = ops.long_conv1d(x, numpy.ones((5, 3)))
+    assert numpy.isnan(y[0, 30:35, 1]).all()
+    y[0, 30:35, 1] = 0
+    assert not numpy.isnan(y).any()
+
+
+def test_a_million_tokens():
+    """Against a filter of two taps, half the sequence apart."""
+    x = numpy.random.default_rng(5).standard_normal((1, 1 << 20, 1), dtype=numpy.float32)
+    h = numpy.zeros_like(x[0])
+    h[0], h[1 << 19] = 0.5, 2.0
+    y, saved = ops.long_conv1d.forward(x, h)
+    want = 0.5 * x
+    want[:, 1 << 19 :] += 2.0 * x[:, : 1 << 19]
+    assert numpy.abs(y - want).max() < 1e-5
+    dx, dh, _ = ops.long_conv1d.backward(numpy.ones_like(y), saved)
+    want = numpy.full_like(x, 0.5)
+    want[:, : 1 << 19] += 2.0
+    assert numpy.abs(dx - want).max() < 1e-5
+    totals = numpy.cumsum(x[0].astype("float64"), axis=0)
+    assert numpy.abs(dh[::-1] - totals).max() < 1e-4 * numpy.abs(totals).max()
 
 
 @hypothesis.settings(max_examples=30, deadline=None)

@@ -41,10 +41,13 @@ def long_conv1d(x, h, D=None, *, causal=True):
     Notes
     -----
     dx is the correlation of dy with h, dh[j] = sum over batch and n of dy[n] x[n - j], dD = sum dy x.
-    By FFT of length >= 2 l for long sequences, about 10 l log2(2 l) flops per batch item and channel, directly
-    for short ones. The FFT leaks rounding of size eps max|h| max|x| into the past (about 6e-8 relative in float32).
+    By FFT of length >= 2 l for long filters, about 10 l log2(2 l) flops per batch item and channel, directly
+    for short ones. The FFT leaks rounding of size eps max|h| max|x| into the past (about 6e-8 relative in float32)
+    and spreads NaN and Inf over the sequence; on the CPU two neighbouring batch items share a transform, and this.
+    Memory besides inputs and outputs: on the CPU, per thread, 8 (backward: 16) times the size of one vector
+    register of channels of one item; on the GPU about 6 (8) times the size of x.
     Saved: `spectrum`, the filter's spectrum in a layout private to the backend that made it, or None; a
-    backend that finds another's recomputes.
+    backend that finds another's recomputes. The CPU recomputes always.
     Source: Poli et al. 2023, arXiv:2302.10866, section 2.
 
     Examples
