@@ -231,6 +231,14 @@ def constant(values, like):
     return importlib.import_module("mixers.gpu.device").device_of(array).to_device(table)
 
 
+def to_host(x):
+    """The values as a NumPy array, for decisions; on a GPU this waits for them."""
+    array = _array(x)
+    if array_backend(array) != "gpu":
+        return array
+    return importlib.import_module("mixers.gpu.device").device_of(array).to_host(array)
+
+
 def stop_gradient(x):
     """The plain array of a value: nothing flows back through it."""
     return _array(x)

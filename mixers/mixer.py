@@ -17,11 +17,12 @@ from mixers.graph import Tape, Value
 
 
 class Parameter(NamedTuple):
-    """Shape, initialiser ``(rng, shape) -> array`` and whether a gradient is wanted."""
+    """Shape, initialiser ``(rng, shape) -> array``, whether a gradient is wanted, and whether training keeps the value."""
 
     shape: tuple
     init: object
     trainable: bool = True
+    frozen: bool = False  # has a gradient, but an optimizer leaves it as it is
 
 
 class Metadata(NamedTuple):
@@ -96,6 +97,8 @@ class Mixer:
             Save it with numpy.savez or safetensors.
         """
         rng = numpy.random.default_rng(rng)
+        if any(None in spec.shape for spec in self.parameters().values()):
+            raise ValueError(f"{self.name}: grid must be given to draw parameters")
         return {
             name: numpy.asarray(spec.init(rng, spec.shape)).astype(as_dtype(dtype))
             for name, spec in self.parameters().items()
@@ -104,7 +107,7 @@ class Mixer:
     @property
     def parameter_count(self):
         """Number of trainable values."""
-        return sum(math.prod(s.shape) for s in self.parameters().values() if s.trainable)
+        return sum(math.prod(s.shape) for s in self.parameters().values() if s.trainable and not s.frozen)
 
     def __call__(self, params, *inputs, training=False, **options):
         """Compute without keeping anything: the output, or ``(output, state)`` with ``return_state=True``.
@@ -237,7 +240,7 @@ class Mixer:
             )
         for name, spec in specs.items():
             got = getattr(params[name], "shape", None)
-            if got != tuple(spec.shape):
+            if got is None or len(got) != len(spec.shape) or any(s not in (None, g) for s, g in zip(spec.shape, got)):
                 raise ValueError(
                     f"{self.name}: params[{name!r}] must have shape {tuple(spec.shape)}, "
                     f"got {got if got is not None else type(params[name]).__name__}"

@@ -12,11 +12,11 @@ def kan_attention_forward(q, k, v, phi_cos, phi_sin, w_up, base="zero", scale=No
                                               + sin(m a[i, j]) phi_sin[j, m - 1, p]
     y[i]    = sum_p z[i, p] u[p],   u[p] = sum_j w_up[j, p] v[j]
     """
-    a = _logits(q, k, scale)
+    a = logits(q, k, scale)
     z = numpy.zeros((*a.shape[:3], w_up.shape[2]), a.dtype)
     for m, cosine, sine in _frequencies(a, phi_cos.shape[2]):
         z += cosine @ phi_cos[:, :, m - 1] + sine @ phi_sin[:, :, m - 1]
-    z += _BASES[base][0](a).sum(axis=3, keepdims=True)
+    z += BASES[base][0](a).sum(axis=3, keepdims=True)
     return numpy.einsum("bhip,bhpd->bihd", z, _project(w_up, v)), (z,)
 
 
@@ -32,10 +32,10 @@ def kan_attention_backward(dout, saved):
     """
     q, k, v, w_up = saved.q, saved.k, saved.v, saved.w_up
     phi_cos, phi_sin = saved.phi_cos, saved.phi_sin
-    a = _logits(q, k, saved.scale)
+    a = logits(q, k, saved.scale)
     dz = numpy.einsum("bihd,bhpd->bhip", dout, _project(w_up, v))
     du = numpy.einsum("bhip,bihd->bhpd", saved.z, dout)
-    da = _BASES[saved.base][1](a) * dz.sum(axis=3, keepdims=True)
+    da = BASES[saved.base][1](a) * dz.sum(axis=3, keepdims=True)
     dphi_cos, dphi_sin = numpy.zeros_like(phi_cos), numpy.zeros_like(phi_sin)
     for m, cosine, sine in _frequencies(a, phi_cos.shape[2]):
         dphi_cos[:, :, m - 1] = (cosine.swapaxes(2, 3) @ dz).sum(axis=0)
@@ -43,7 +43,7 @@ def kan_attention_backward(dout, saved):
         e_cos = dz @ phi_cos[:, :, m - 1].swapaxes(1, 2)
         e_sin = dz @ phi_sin[:, :, m - 1].swapaxes(1, 2)
         da += m * (cosine * e_sin - sine * e_cos)
-    da *= _scale(q, saved.scale)
+    da *= scale_of(q, saved.scale)
     return (
         numpy.einsum("bhij,bjhd->bihd", da, k),
         numpy.einsum("bhij,bihd->bjhd", da, q),
@@ -54,13 +54,13 @@ def kan_attention_backward(dout, saved):
     )
 
 
-def _scale(q, scale):
+def scale_of(q, scale):
     return q.shape[3] ** -0.5 if scale is None else float(scale)
 
 
-def _logits(q, k, scale):
+def logits(q, k, scale):
     """a (b, h, n, n), query by key."""
-    return numpy.einsum("bihd,bjhd->bhij", q, k) * _scale(q, scale)
+    return numpy.einsum("bihd,bjhd->bhij", q, k) * scale_of(q, scale)
 
 
 def _project(w_up, v):
@@ -84,7 +84,7 @@ def _gelu_slope(a):
 
 
 # base function and its derivative
-_BASES = {
+BASES = {
     "zero": (numpy.zeros_like, numpy.zeros_like),
     "silu": (lambda a: a * special.expit(a), _silu_slope),
     "identity": (lambda a: a, numpy.ones_like),

@@ -4,6 +4,7 @@ One module per family; the same file name holds the definition in mixers.referen
 mixers.cpu and the CUDA launchers in mixers.gpu.
 """
 
+from mixers.ops.activation import gate, star_relu
 from mixers.ops.branch import branch_attention
 from mixers.ops.conv import causal_conv1d, causal_conv1d_update, depthwise_conv2d
 from mixers.ops.elementwise import (
@@ -36,6 +37,7 @@ from mixers.ops.shift import channel_shift, shift_linear
 from mixers.ops.spectral import dct, idct
 from mixers.ops.strip import relative_bias, strip_linear
 from mixers.ops.token_norm import batch_norm, group_norm
+from mixers.ops.unfold import unfold2d
 from mixers.ops.window import window_linear
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "depthwise_conv2d",
     "div",
     "exp",
+    "gate",
     "gelu",
     "gelu_tanh",
     "group_norm",
@@ -80,10 +83,12 @@ __all__ = [
     "simplex_projection",
     "sin",
     "softplus",
+    "star_relu",
     "strip_linear",
     "sub",
     "tanh",
     "token_mean",
     "token_mlp",
+    "unfold2d",
     "window_linear",
 ]

@@ -1,6 +1,15 @@
 """The published mixers, one page per family, composed of ops only."""
 
-from mixers.zoo.gated_conv import GatedCnn
+from mixers.zoo.gated_conv import (
+    Catm,
+    ConvMixer,
+    FfnifiedAttention,
+    GatedCnn,
+    IdentityMixing,
+    Lka,
+    RandomMixing,
+    SeparableConv,
+)
 from mixers.zoo.gated_mlp import (
     CoordinateLocalAttention,
     CrossGating,
@@ -9,7 +18,16 @@ from mixers.zoo.gated_mlp import (
     MultiAxisGmlp,
     NinGate,
 )
-from mixers.zoo.kan import FourierKarat
+from mixers.zoo.kan import (
+    FourierKarat,
+    KanBspline,
+    KanFourier,
+    KanRbf,
+    Karat,
+    MultiPatchRbfKan,
+    SConvKan,
+    SKan,
+)
 from mixers.zoo.long_conv import Hyena
 from mixers.zoo.mlp import (
     AxialShift,
@@ -33,25 +51,39 @@ from mixers.zoo.ssm import Mamba
 
 __all__ = [
     "AxialShift",
+    "Catm",
+    "ConvMixer",
     "CoordinateLocalAttention",
     "CrossGating",
     "CycleFc",
     "CycleMlp",
     "DctMixer",
     "DfcAttention",
+    "FfnifiedAttention",
     "FourierKarat",
     "GatedCnn",
     "Gmlp",
     "Hyena",
+    "IdentityMixing",
+    "KanBspline",
+    "KanFourier",
+    "KanRbf",
+    "Karat",
+    "Lka",
     "Mamba",
     "MixShift",
     "MlpMixer",
     "MultiAxisGmlp",
+    "MultiPatchRbfKan",
     "NinGate",
     "Pool",
     "RaftLayer",
     "RaftMlp",
+    "RandomMixing",
     "ResMlp",
+    "SConvKan",
+    "SKan",
+    "SeparableConv",
     "SpatialShift",
     "SpatialShiftV2",
     "StripCgsmm",

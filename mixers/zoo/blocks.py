@@ -2,6 +2,7 @@
 
 from mixers import graph, initializers, ops
 from mixers.mixer import Parameter
+from mixers.op import compute_dtype
 
 MOMENTUM = 0.1
 
@@ -39,3 +40,33 @@ def batch_norm(p, name, x, eps=1e-5):
     for part, old, new in (("mean", mean, graph.stop_gradient(batch_mean)), ("var", var, unbiased)):
         p.updates[f"{name}_{part}"] = ((1 - MOMENTUM) * old + MOMENTUM * new).astype(old.dtype)
     return y
+
+
+def batch_normed(p, name, function, x, w, b=None, eps=1e-5):
+    """Batch norm of ``function(x, w, b)``, a linear map or convolution whose last axis of w is the channels.
+
+    With fixed statistics the norm is an affine map, which goes into w and b: it costs no pass over the tokens.
+    """
+    if p.training:
+        return batch_norm(p, name, function(x, w, b), eps)
+    return function(x, *fold_batch_norm(p, name, w, b, compute_dtype(x.dtype), eps))
+
+
+def fold_batch_norm(p, name, w, b, dtype, eps=1e-5):
+    """Weights and bias of a linear map or convolution that include the batch norm after it, of fixed statistics.
+
+    With a = scale / sqrt(var + eps): w a and (b - mean) a + bias, in the given dtype, so that folding rounds as
+    little as the norm itself.
+    """
+    scale, bias, mean, var = (p[f"{name}_{part}"].astype(dtype) for part in ("scale", "bias", "mean", "var"))
+    a = scale * (1.0 / (var + eps) ** 0.5)
+    offset = bias - mean * a if b is None else bias + (b.astype(dtype) - mean) * a
+    return w.astype(dtype) * a, offset
+
+
+def softmax(x):
+    """Softmax over the last axis, for tables of a few weights."""
+    # a constant offset, which the softmax does not see
+    highest = graph.stop_gradient(x).max(axis=-1, keepdims=True)
+    e = ops.exp(x - highest)
+    return e / e.sum(axis=-1, keepdims=True)

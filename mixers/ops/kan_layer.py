@@ -1,0 +1,165 @@
+"""Kolmogorov-Arnold layers: sums of learnable functions of one variable, one per edge from input to output."""
+
+import math
+
+from mixers import _checks as check
+from mixers.op import op
+
+BASES = ("bspline", "fourier", "rbf", "chebyshev", "relu")
+WAVELETS = ("mexican_hat", "morlet", "dog", "meyer", "shannon")
+EDGES = (*WAVELETS, "rational")
+
+
+def _contract_flops(x, w, **_):
+    return 2 * math.prod(x.shape[:-1]) * math.prod(w.shape)
+
+
+@op(inputs="x", parameters="w first second", flops=_contract_flops)
+def kan_contract(
+    x, w, first=None, second=None, *, basis="bspline", order=3, low=-1.0, high=1.0, width=None
+):
+    """Expand every input in a basis of functions and contract with coefficients, without storing the expansion.
+
+    y[..., o] = sum_{i, g} beta_{i, g}(x[..., i]) w[i, g, o]
+
+    Parameters
+    ----------
+    x : array (..., i)
+        Numbers of any range.
+    w : array (i, g, o)
+        Coefficients of the g functions.
+    first, second : array, optional
+        What the basis has per input, see below. Without it the basis is the same for all inputs and
+        follows from `low`, `high` and `width`.
+    basis : {"bspline", "fourier", "rbf", "chebyshev", "relu"}
+        "bspline": g = n + order B-splines of degree `order`, intervals left-closed, zero outside the knots;
+        `first` holds the increasing knots (i, g + order + 1), or n intervals divide [low, high] evenly and
+        order more lie on each side. The knots have no gradient.
+        "fourier": cos x, ..., cos(g x / 2), then sin x, ..., sin(g x / 2); g is even.
+        "rbf": exp(-((x - first) / second)^2), both (i, g), or centres even from low to high, both included,
+        with `width` or else the distance of centres.
+        "chebyshev": T_0, ..., T_(g - 1) of tanh x.
+        "relu": (rho relu(x - first) relu(second - x))^2 with rho = 4 n^2 / (order + 1)^2, n = g - order; both
+        ends (i, g) are given.
+    order : int
+        >= 0; < g with "bspline" and "relu".
+    low, high : float
+        low < high.
+    width : float, optional
+        > 0.
+
+    Returns
+    -------
+    array (..., o)
+        dtype of x.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, an option is out of range, or the ends of "relu" are missing.
+
+    Notes
+    -----
+    2 g i o flops per row forward and twice that backward, besides the functions. Saved: the arguments. No
+    array of (rows, i, g) is formed: tiles of the expansion are made where they are used up, and made again in
+    the backward, E[., i, g] = sum_o dy[., o] w[i, g, o]: dx[., i] = sum_g beta'_{i, g} E[., i, g] and
+    dw[i, g] = sum over the rows of beta_{i, g} dy, in a fixed order. At a knot a B-spline of degree 1 has its
+    right-hand slope, one of degree 0 the slope 0.
+    Source: Liu et al. 2024, arXiv:2404.19756, eq. 2.10 (B-splines); Li 2024, arXiv:2405.06721 (radial
+    functions); Qiu et al. 2024, arXiv:2406.02075 (ReLU-KAN, eq. 4).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> x = numpy.linspace(-1, 0.99, 5)[:, None]
+    >>> kan_contract(x, numpy.ones((1, 8, 1))).round(12).ravel()
+    array([1., 1., 1., 1., 1.])
+    """
+    f = "kan_contract"
+    check.choice(f, "basis", basis, BASES)
+    i, g, _ = check.shape(f, "w", w, i=None, g=None, o=None)
+    _check_rows(f, x, i)
+    order = check.integer(f, "order", order, minimum=0)
+    if check.number(f, "low", low) >= check.number(f, "high", high):
+        raise ValueError(f"{f}: low must be < high, got {low} and {high}")
+    if width is not None:
+        check.number(f, "width", width, above=0)
+    if basis == "fourier" and g % 2:
+        raise ValueError(f"{f}: w must have an even number g of functions with basis='fourier', got {g}")
+    if basis in ("bspline", "relu") and g <= order:
+        raise ValueError(f"{f}: w must have g > order = {order} functions, got {g}")
+    if basis == "rbf" and g < 2 and first is None and width is None:
+        raise ValueError(f"{f}: w must have g >= 2 functions without centres and width, got {g}")
+    takes = {"bspline": "first", "rbf": "first second", "relu": "first second"}.get(basis, "").split()
+    for name, array in (("first", first), ("second", second)):
+        if array is not None and name not in takes:
+            raise ValueError(f"{f}: {name} must not be given with basis={basis!r}")
+        if array is None and (basis == "relu" or (len(takes) == 2 and (first is None) != (second is None))):
+            raise ValueError(f"{f}: first and second must be given with basis={basis!r}")
+        if array is not None:
+            check.shape(f, name, array, i=i, g=g + order + 1 if basis == "bspline" else g)
+
+
+def _edges_flops(x, first, **_):
+    return 20 * math.prod(x.shape) * first.shape[-1]
+
+
+@op(inputs="x", parameters="first second third", flops=_edges_flops)
+def kan_edges(x, first, second, third=None, *, function="mexican_hat"):
+    """Sum functions whose shape, not only their coefficients, is learnt per edge.
+
+    y[..., o] = sum_i f_{i, o}(x[..., i])
+
+    Parameters
+    ----------
+    x : array (..., i)
+    first, second, third : array
+        Wavelets: weights w, scales s and translations t, all (i, o); f(x) = w psi((x - t) / s). Nothing
+        guards against s = 0. "rational": numerators a (i, m + 1, o) from the constant up and denominators b
+        (i, n, o) from the linear term up; f(x) = sum_j a_j x^j / (1 + abs(sum_j b_j x^j)).
+    function : {"mexican_hat", "morlet", "dog", "meyer", "shannon", "rational"}
+        psi(z) = 2 / (sqrt 3 pi^(1/4)) (z^2 - 1) e, cos(5 z) e, -z e with e = exp(-z^2 / 2); sin(pi v) times
+        the Meyer window with v = abs(z); sin(z) / z times a Hamming window over the input i.
+
+    Returns
+    -------
+    array (..., o)
+        dtype of x.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees or the function is unknown.
+
+    Notes
+    -----
+    i o evaluations per row, forward and again backward, of 20 to 40 flops. Saved: the arguments.
+    Source: Bozorgasl & Chen 2024, arXiv:2405.12832 (wavelets, signs as in its code); Yang & Wang 2024,
+    arXiv:2409.10594, eq. 7 (rational functions).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> one = numpy.ones((2, 3))
+    >>> kan_edges(numpy.ones((4, 2)), one, one, one, function="dog").shape
+    (4, 3)
+    """
+    f = "kan_edges"
+    check.choice(f, "function", function, EDGES)
+    if function == "rational":
+        i, _, o = check.shape(f, "first", first, i=None, m=None, o=None)
+        check.shape(f, "second", second, i=i, n=None, o=o)
+        if third is not None:
+            raise ValueError(f"{f}: third must not be given with function='rational'")
+    else:
+        i, o = check.shape(f, "first", first, i=None, o=None)
+        check.shape(f, "second", second, i=i, o=o)
+        if third is None:
+            raise ValueError(f"{f}: third must be given with function={function!r}")
+        check.shape(f, "third", third, i=i, o=o)
+    _check_rows(f, x, i)
+
+
+def _check_rows(function, x, i):
+    if x.ndim < 1 or x.shape[-1] != i:
+        raise ValueError(f"{function}: x must have shape (..., i) with i = {i}, got {tuple(x.shape)}")
