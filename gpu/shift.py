@@ -34,16 +34,33 @@ def _launch(name, x, shifts, axis, mode):
     device = device_of(x)
     y = device.empty(x.shape, x.dtype)
     if x.size:
-        axis = axis % x.ndim
+        n, inner, m, rest, moves = _two_axes(x, shifts, axis)
         kernel = Kernel(name, "shift.cu", T=c_type(x.dtype), MODE=_MODES[mode])
-        inner = math.prod(x.shape[axis + 1 : -1])
         sizes = (
-            numpy.int32(x.shape[axis]),
+            numpy.int32(n),
             numpy.int64(inner),
+            numpy.int32(m),
+            numpy.int64(rest),
             numpy.int32(x.shape[-1]),
-            numpy.int64(x.size),
         )
-        table = device.to_device(shifts.astype(numpy.int64))
-        grid = (-(-x.size // _THREADS),)
-        device.launch(kernel, grid, (_THREADS,), (device.contiguous(x), y, table, *sizes))
+        args = device.contiguous(x), y, device.to_device(moves), *sizes, numpy.int64(x.size)
+        device.launch(kernel, (-(-x.size // _THREADS),), (_THREADS,), args)
     return y
+
+
+def _two_axes(x, shifts, axis):
+    """Sizes n, inner, m, rest of x as (lines, n, inner, m, rest, c), and the shifts along n and m."""
+    axes = [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
+    moves = shifts.reshape(len(axes), -1).astype(numpy.int64)
+    if len(axes) == 1:
+        # the second axis is an empty one behind the first
+        return (
+            x.shape[axes[0]],
+            1,
+            1,
+            math.prod(x.shape[axes[0] + 1 : -1]),
+            numpy.stack([moves[0], 0 * moves[0]]),
+        )
+    first, second = sorted(axes)
+    inner, rest = math.prod(x.shape[first + 1 : second]), math.prod(x.shape[second + 1 : -1])
+    return x.shape[first], inner, x.shape[second], rest, moves[numpy.argsort(axes)]
