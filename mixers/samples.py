@@ -88,6 +88,12 @@ OPS = {
         for name in "gelu gelu_tanh silu relu sigmoid tanh softplus sin exp absolute".split()
     },
     **{name: _elementwise("a", "b") for name in ("add", "sub", "mul")},
+    "star_relu": OpSample(
+        {"x": "b l c", "scale": "s", "bias": "s"},
+        {"b": 2, "l": 7, "c": 5, "s": 1},
+        {"b": 16, "l": 1024, "c": 256, "s": 1},
+    ),
+    "gate": _elementwise("x", "z"),
     "div": OpSample(
         {"a": "b l c", "b": ("b l c", decays)}, {"b": 2, "l": 7, "c": 5}, {"b": 16, "l": 1024, "c": 256}
     ),
