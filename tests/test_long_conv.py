@@ -1,12 +1,13 @@
 """Long convolution."""
 
+import cuda_emulator
 import hypothesis
 import hypothesis.strategies as st
 import numpy
 import pytest
 import scipy.signal
 import tolerances
-from harness import Case, OpSuite, check_backend
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, reference
 
 import mixers
 from mixers import ops
@@ -144,7 +145,7 @@ def test_a_million_tokens():
     assert numpy.abs(dh[::-1] - totals).max() < 1e-4 * numpy.abs(totals).max()
 
 
-@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
 @hypothesis.given(
     b=st.integers(0, 3),
     length=st.one_of(st.integers(0, 40), st.integers(200, 700)),
@@ -158,6 +159,23 @@ def test_any_shape(b, length, c, reach, causal, skip, dtype):
     arrays = {"x": (b, length, c), "h": decaying(reach if causal else 2 * reach - 1, c)}
     case = Case("any", arrays | ({"D": (c,)} if skip else {}), {"causal": causal})
     check_backend(ops.long_conv1d, case, "cpu", dtype)
+
+
+@pytest.mark.huge
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+def test_offsets_beyond_2_to_31():
+    """The end of an array of more than 2^31 values, of which only the last pages are touched."""
+    case = Case("end", {"x": (1, 4, 4096), "h": (4, 4096), "D": (4096,)})
+    arguments = case.draw("bfloat16")
+    want, _ = reference(ops.long_conv1d, arguments)
+    end = arguments.pop("x")
+    with cuda_emulator.activate(last_blocks=4) as device:
+        x = device.zeros((2**31 // end.size + 2, *end.shape[1:]), end.dtype)
+        x[-1:] = device.to_device(end)
+        y = ops.long_conv1d(x, **{n: device.to_device(a) for n, a in arguments.items()})
+        # the last blocks compute the last channels of the last item
+        got = device.to_host(y[-1:, :, -128:])
+    assert_close("y", got, want[..., -128:], tolerances.FORWARD["bfloat16"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import hypothesis.strategies as st
 import numpy
 import pytest
 import scipy.fft
-from harness import BACKENDS, Case, OpSuite, check_backend
+import tolerances
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, reference
 
 import mixers
 from mixers import ops
@@ -86,7 +87,7 @@ def test_nan_stays_in_its_line(n):
     assert not numpy.isnan(numpy.delete(F, 17, axis=2)).any()
 
 
-@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
 @hypothesis.given(
     grid=st.lists(st.integers(0, 40), min_size=1, max_size=2),
     b=st.integers(0, 3),
@@ -121,6 +122,23 @@ def test_what_a_large_gpu_launches(shape, dtype, kernel, channels):
     assert launch.kernel.name == kernel
     assert dict(launch.kernel.defines).get("CHANNELS") == channels
     assert launch.shared <= device.max_shared
+
+
+@pytest.mark.huge
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize("grid", [(4,), (3, 4)])
+@pytest.mark.parametrize("op", [ops.dct, ops.idct], ids=["dct", "idct"])
+def test_offsets_beyond_2_to_31(op, grid):
+    """The end of an array of more than 2^31 values, of which only the last pages are touched."""
+    c = 4096
+    end = Case("end", {"x": (1, *grid, c)}).draw("bfloat16")["x"]
+    want, _ = reference(op, {"x": end})
+    with cuda_emulator.activate(last_blocks=4) as device:
+        x = device.zeros((2**31 // end.size + 2, *grid, c), end.dtype)
+        x[-1:] = device.to_device(end)
+        # the last blocks compute at least the last channels of the last item
+        got = device.to_host(op(x)[-1:, ..., -64:])
+    assert_close("y", got, want[..., -64:], tolerances.FORWARD["bfloat16"])
 
 
 @pytest.mark.parametrize("op", [ops.dct, ops.idct], ids=["dct", "idct"])
