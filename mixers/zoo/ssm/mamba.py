@@ -1,17 +1,16 @@
-"""State-space mixers: projections, a short convolution and a diagonal recurrence with input-dependent coefficients."""
+"""Mamba."""
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy
 
 from mixers import _checks as check
-from mixers import initializers, ops
+from mixers import ops
 from mixers.graph import split
-from mixers.mixer import Mixer, Parameter, as_dtype
-from mixers.op import compute_dtype
+from mixers.mixer import Mixer, as_dtype
 from mixers.registry import register
+from mixers.zoo.ssm.selective import SelectiveLaw, convolution, outer_projections
 
 
 class MambaState(NamedTuple):
@@ -36,7 +35,7 @@ class MambaState(NamedTuple):
     cost="O(L C (C + d_state))",
 )
 @dataclass(frozen=True)
-class Mamba(Mixer):
+class Mamba(SelectiveLaw, Mixer):
     """Mamba: a gated selective state-space scan after a short causal convolution.
 
     (v, z) = x w_in + b_in;  u = silu(conv(v));  (r, B, C) = u w_x;
@@ -96,63 +95,21 @@ class Mamba(Mixer):
     dt_rank: int | str = "auto"
     conv_bias: bool = True
     bias: bool = False
-    dt_min: float = 1e-3
-    dt_max: float = 1e-1
-    dt_init: str = "random"
-    dt_scale: float = 1.0
-    dt_init_floor: float = 1e-4
 
     def __post_init__(self):
-        f = self.name
-        check.integer(f, "dim", self.dim, minimum=1)
-        check.integer(f, "d_state", self.d_state, minimum=1)
-        check.integer(f, "d_conv", self.d_conv, minimum=1)
-        check.number(f, "expand", self.expand, above=0)
-        if self._inner < 1:
-            raise ValueError(f"{f}: expand must give at least one inner channel, got {self.expand}")
-        if self.dt_rank != "auto":
-            check.integer(f, "dt_rank", self.dt_rank, minimum=1)
-        check.boolean(f, "conv_bias", self.conv_bias)
-        check.boolean(f, "bias", self.bias)
-        check.number(f, "dt_min", self.dt_min, above=0)
-        check.number(f, "dt_max", self.dt_max, minimum=self.dt_min)
-        check.choice(f, "dt_init", self.dt_init, ("random", "constant"))
-        check.number(f, "dt_scale", self.dt_scale, above=0)
-        check.number(f, "dt_init_floor", self.dt_init_floor, above=0)
+        self._check_scan("expand")
+        check.integer(self.name, "d_conv", self.d_conv, minimum=1)
+        check.boolean(self.name, "conv_bias", self.conv_bias)
+        check.boolean(self.name, "bias", self.bias)
 
     @property
     def _inner(self):
         return int(self.expand * self.dim)
 
-    @property
-    def _rank(self):
-        return -(-self.dim // 16) if self.dt_rank == "auto" else self.dt_rank
-
     def parameters(self):
-        c, e, k, rank = self.dim, self._inner, self.d_conv, self._rank
-        as_torch = initializers.fan_in_uniform
-        bound = self.dt_scale / math.sqrt(rank)
-        constant = self.dt_init == "constant"
-        rates = numpy.log(numpy.tile(numpy.arange(1.0, self.d_state + 1), (e, 1)))
-        specs = {"w_in": Parameter((c, 2 * e), as_torch(c))}
-        if self.bias:
-            specs["b_in"] = Parameter((2 * e,), as_torch(c))
-        specs["conv_w"] = Parameter((k, e), as_torch(k))
-        if self.conv_bias:
-            specs["conv_b"] = Parameter((e,), as_torch(k))
-        specs |= {
-            "w_x": Parameter((e, rank + 2 * self.d_state), as_torch(e)),
-            "w_dt": Parameter(
-                (rank, e), initializers.constant(bound) if constant else initializers.uniform(-bound, bound)
-            ),
-            "dt_bias": Parameter((e,), inverse_softplus(self.dt_min, self.dt_max, self.dt_init_floor)),
-            "A_log": Parameter((e, self.d_state), initializers.table(rates)),
-            "D": Parameter((e,), initializers.ones),
-            "w_out": Parameter((e, c), as_torch(e)),
-        }
-        if self.bias:
-            specs["b_out"] = Parameter((c,), as_torch(e))
-        return specs
+        e = self._inner
+        first, last = outer_projections(self.dim, 2 * e, e, self.bias)
+        return first | convolution((self.d_conv, e), self.conv_bias) | self._scan_parameters(e) | last
 
     def mix(self, p, x, *, state=None, return_state=False):
         conv_state, ssm_state = (None, None) if state is None else state
@@ -166,21 +123,12 @@ class Mamba(Mixer):
             *self._coefficients(p, u),
             h0=ssm_state,
             return_last_state=return_state,
-            **self._constants(p, z),
+            **self._constants(p),
+            z=z,
         )
         y, ssm_state = y if return_state else (y, None)
         y = ops.linear(y, p.w_out, p.b_out)
         return (y, MambaState(conv_state, ssm_state)) if return_state else y
-
-    def _coefficients(self, p, u):
-        """Raw steps, A, B and C of the scan of u, with one group."""
-        r, B, C = split(ops.linear(u, p.w_x), [self._rank, self.d_state, self.d_state])
-        A = -ops.exp(p.A_log.astype(compute_dtype(p.A_log.dtype), copy=False))
-        group = (*u.shape[:-1], 1, self.d_state)
-        return ops.linear(r, p.w_dt), A, B.reshape(group), C.reshape(group)
-
-    def _constants(self, p, z):
-        return {"D": p.D, "z": z, "delta_bias": p.dt_bias, "delta_softplus": True}
 
     def initial_state(self, batch, dtype="float32"):
         """The state before the first token: a MambaState of zeros."""
@@ -220,16 +168,6 @@ class Mamba(Mixer):
         v, z = split(ops.linear(x, p.w_in, p.b_in), [self._inner, self._inner])
         u, conv_state = ops.causal_conv1d_update(v, state.conv_state, p.conv_w, p.conv_b)
         y, ssm_state = ops.selective_state_update(
-            state.ssm_state, u, *self._coefficients(p, u), **self._constants(p, z)
+            state.ssm_state, u, *self._coefficients(p, u), **self._constants(p), z=z
         )
         return ops.linear(y, p.w_out, p.b_out), MambaState(conv_state, ssm_state)
-
-
-def inverse_softplus(low, high, floor):
-    """An initialiser whose softplus is log-uniform in [low, high], but at least `floor`."""
-
-    def draw(rng, shape):
-        steps = numpy.exp(rng.uniform(math.log(low), math.log(high), shape)).clip(min=floor)
-        return steps + numpy.log(-numpy.expm1(-steps))
-
-    return draw
