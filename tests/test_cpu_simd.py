@@ -247,9 +247,7 @@ def test_strided_and_read_only_arrays_do_not_compile():
 def test_on_other_processors(processor):
     # the files whose kernels depend on the width of the registers, compiled for narrower ones
     here = Path(__file__).parent
-    files = [
-        p.name for n in ("simd", "vector_math", "matrix", "fft", "fft_filter") if (p := here / f"test_cpu_{n}.py").exists()
-    ]
+    files = [f"test_cpu_{name}.py" for name in ("simd", "vector_math", "matrix", "fft", "fft_filter")]
     chosen = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not other_processors", *files],

@@ -117,16 +117,14 @@ def multiply_panel(left, panel, bias, out, rows, depth, columns, add):
     add : bool
         Whether to add to what `out` holds.
     """
-    i = 0
-    while i + _ROWS <= rows:
+    many = rows - rows % _ROWS
+    few = rows - (rows - many) % _FEW_ROWS
+    for i in range(0, many, _ROWS):
         _many_rows(i, left, panel, bias, out, depth, columns, add)
-        i += _ROWS
-    while i + _FEW_ROWS <= rows:
+    for i in range(many, few, _FEW_ROWS):
         _few_rows(i, left, panel, bias, out, depth, columns, add)
-        i += _FEW_ROWS
-    while i < rows:
+    for i in range(few, rows):
         _one_row(i, left, panel, bias, out, depth, columns, add)
-        i += 1
 
 
 @routine

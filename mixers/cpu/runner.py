@@ -69,15 +69,20 @@ def helper(function):
     """
     # without reference counts: the arrays are the kernel's, and where the helper branches counting them
     # would cost more than the work
-    return _inside(numba.njit(_nrt=False, **INLINED, **_INTERNAL)(function))
+    compiled = numba.njit(_nrt=False, **INLINED, **_INTERNAL)(function)
+    compiled.__class__ = _Inside
+    return compiled
 
 
 def routine(function):
     """Compile a function for kernels that is too large to be repeated wherever it is called.
 
-    Its arguments should be arrays and numbers: vectors would travel through memory.
+    Its arguments should be arrays and numbers: vectors would travel through memory. Constants are passed
+    like any other number, whereas a helper is compiled for each of them.
     """
-    return _inside(numba.njit(**OPTIONS, **_INTERNAL)(function))
+    compiled = numba.njit(**OPTIONS, **_INTERNAL)(function)
+    compiled.__class__ = _Routine
+    return compiled
 
 
 class _Inside(CPUDispatcher):
@@ -88,9 +93,9 @@ class _Inside(CPUDispatcher):
         return self.py_func(*args)
 
 
-def _inside(compiled):
-    compiled.__class__ = _Inside
-    return compiled
+class _Routine(_Inside):
+    def get_call_template(self, args, kws):
+        return super().get_call_template([types.unliteral(arg) for arg in args], kws)
 
 
 _Pointer = types.CPointer(types.int64)
