@@ -279,7 +279,7 @@ MIXERS = {
         "bench": {"token_dim": 768, "channel_dim": 768},
     },
     "raft_layer": {"small": {"axis": "h"}, "bench": {"axis": "h"}, "digits": {"axis": "h"}},
-    "strip_layer": {"small": {"axis": "w"}, "bench": {"axis": "w"}, "digits": {"axis": "w"}},
+    "strip_layer": {"small": {"axis": "h"}, "bench": {"axis": "h"}, "digits": {"axis": "h"}},
     "cycle_fc": {"small": {"axis": "w"}, "bench": {"axis": "w"}, "digits": {"axis": "w"}},
     "mix_shift": {"small": {"shifts": (-1, 0, 2), "kernels": (1, 3, 5)}},
     "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}, "digits": {"hidden": 32}},

@@ -67,7 +67,7 @@ class RaftLayer(Mixer):
     dim : int
         Channels C.
     grid : (int, int)
-        (h, w); the weights are tied to the size n of the mixed axis.
+        (h, w); the weights are tied to the size n of the mixed axis, the other one may differ.
     axis : {"h", "w"}
         "h" mixes the rows of each column, "w" the columns of each row.
     raft_size : int
@@ -92,6 +92,10 @@ class RaftLayer(Mixer):
         _check_raft(self.name, self.dim, self.raft_size, self.expansion)
         object.__setattr__(self, "grid", check.grid(self.name, self.grid, ranks=(2,)))
         check.choice(self.name, "axis", self.axis, ("h", "w"))
+
+    def accepts_grid(self, grid):
+        mixed = 0 if self.axis == "h" else 1
+        return grid[mixed] == self.grid[mixed]
 
     def parameters(self):
         n = self.grid[0] if self.axis == "h" else self.grid[1]

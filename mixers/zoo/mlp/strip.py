@@ -42,7 +42,7 @@ class StripLayer(Mixer):
     dim : int
         Channels D.
     grid : (int, int)
-        (h, w); the weights are tied to the size n of the mixed axis.
+        (h, w); the weights are tied to the size n of the mixed axis, the other one may differ.
     axis : {"w", "h"}
         "w" mixes the columns of each row, "h" the rows of each column.
     groups : int
@@ -71,8 +71,12 @@ class StripLayer(Mixer):
         _check_strips(self.name, self.dim, self.groups, self.strip_width)
         check.boolean(self.name, "bias", self.bias)
 
+    def accepts_grid(self, grid):
+        mixed = 0 if self.axis == "h" else 1
+        return grid[mixed] == self.grid[mixed]
+
     def parameters(self):
-        n = self.grid[1] if self.axis == "w" else self.grid[0]
+        n = self.grid[0] if self.axis == "h" else self.grid[1]
         w, b = _strip_weights(n, self.dim // self.groups, self.strip_width)
         return {"w": w, "b": b} if self.bias else {"w": w}
 
