@@ -1,5 +1,6 @@
 """Pages made from the library itself: the table of mixers, the list of ops, the changelog."""
 
+import inspect
 import pathlib
 import re
 
@@ -13,8 +14,14 @@ RANKS = {1: "(b, l, c)", 2: "(b, h, w, c)"}
 def write(directory):
     """Write all generated pages into a directory."""
     directory.mkdir(exist_ok=True)
-    for name, text in (("mixers", mixer_table()), ("ops", op_list()), ("changelog", changelog())):
-        path = directory / f"{name}.rst"
+    pages = {
+        "mixers.rst": mixer_table(),
+        "ops.rst": op_list(),
+        "changelog.rst": changelog(),
+        "whole_mixer.py": inspect.getsource(mixers.zoo.GatedCnn),
+    }
+    for name, text in pages.items():
+        path = directory / name
         # an unchanged page keeps its time, so that Sphinx does not read it again
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
