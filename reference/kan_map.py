@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy
 
-from mixers.reference import kan, kan_layer
+from mixers.reference import kan, kan_edges, kan_layer
 
 
 def simplex_projection_forward(x, save=True):
@@ -114,12 +114,14 @@ def _sum(call, a, first, second, third):
         return kan_layer.kan_contract_forward(a, numpy.concatenate([first, second], 1), basis="fourier")[0]
     if call.basis == "bspline":
         return kan_layer.kan_contract_forward(a, first, order=call.order, low=call.low, high=call.high)[0]
-    return kan_layer.kan_edges_forward(a, first, second, third, call.basis)[0]
+    return kan_edges.kan_edges_forward(a, first, second, third, call.basis)[0]
 
 
 def _layer_backward(call, arrays, a, dz):
     """Gradients of a and of the arrays of the layer."""
-    da, *parts = zip(*(_sum_backward(call, a[:, h], dz[:, h], *_of_head(arrays, h)) for h in range(a.shape[1])))
+    da, *parts = zip(
+        *(_sum_backward(call, a[:, h], dz[:, h], *_of_head(arrays, h)) for h in range(a.shape[1]))
+    )
     da = numpy.stack(da, axis=1) + kan.BASES[call.base][1](a) * dz.sum(axis=3, keepdims=True)
     return da, [None if part[0] is None else numpy.stack(part) for part in parts]
 
@@ -135,7 +137,7 @@ def _sum_backward(call, a, dz, first, second, third):
         saved = SimpleNamespace(w=first, basis="bspline", width=None, **shared)
         return *kan_layer.kan_contract_backward(dz, saved)[:2], None, None
     saved = SimpleNamespace(x=a, first=first, second=second, third=third, function=call.basis)
-    return kan_layer.kan_edges_backward(dz, saved)
+    return kan_edges.kan_edges_backward(dz, saved)
 
 
 def _of_head(arrays, h):

@@ -25,7 +25,8 @@ from mixers.ops.elementwise import (
 )
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
-from mixers.ops.kan_layer import kan_contract, kan_edges
+from mixers.ops.kan_edges import kan_edges
+from mixers.ops.kan_layer import kan_contract
 from mixers.ops.kan_map import kan_map_attention, simplex_projection
 from mixers.ops.linear import axis_linear, linear, token_mlp
 from mixers.ops.long_conv import long_conv1d
@@ -35,6 +36,7 @@ from mixers.ops.resample import avg_pool_2x2, nearest_upsample, token_mean
 from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
 from mixers.ops.shift import channel_shift, shift_linear
 from mixers.ops.spectral import dct, idct
+from mixers.ops.ssd import ssd_scan, ssd_state_update
 from mixers.ops.strip import relative_bias, strip_linear
 from mixers.ops.token_norm import batch_norm, group_norm
 from mixers.ops.unfold import unfold2d
@@ -83,6 +85,8 @@ __all__ = [
     "simplex_projection",
     "sin",
     "softplus",
+    "ssd_scan",
+    "ssd_state_update",
     "star_relu",
     "strip_linear",
     "sub",

@@ -1,4 +1,4 @@
-"""Kolmogorov-Arnold layers: sums of learnable functions of one variable, one per edge from input to output."""
+"""Kolmogorov-Arnold layers: sums of functions of one variable, whose coefficients are learnt per edge."""
 
 import math
 
@@ -6,8 +6,6 @@ from mixers import _checks as check
 from mixers.op import op
 
 BASES = ("bspline", "fourier", "rbf", "chebyshev", "relu")
-WAVELETS = ("mexican_hat", "morlet", "dog", "meyer", "shannon")
-EDGES = (*WAVELETS, "rational")
 
 
 def _contract_flops(x, w, **_):
@@ -15,9 +13,7 @@ def _contract_flops(x, w, **_):
 
 
 @op(inputs="x", parameters="w first second", flops=_contract_flops)
-def kan_contract(
-    x, w, first=None, second=None, *, basis="bspline", order=3, low=-1.0, high=1.0, width=None
-):
+def kan_contract(x, w, first=None, second=None, *, basis="bspline", order=3, low=-1.0, high=1.0, width=None):
     """Expand every input in a basis of functions and contract with coefficients, without storing the expansion.
 
     y[..., o] = sum_{i, g} beta_{i, g}(x[..., i]) w[i, g, o]
@@ -78,7 +74,7 @@ def kan_contract(
     f = "kan_contract"
     check.choice(f, "basis", basis, BASES)
     i, g, _ = check.shape(f, "w", w, i=None, g=None, o=None)
-    _check_rows(f, x, i)
+    check_rows(f, x, i)
     order = check.integer(f, "order", order, minimum=0)
     if check.number(f, "low", low) >= check.number(f, "high", high):
         raise ValueError(f"{f}: low must be < high, got {low} and {high}")
@@ -100,66 +96,7 @@ def kan_contract(
             check.shape(f, name, array, i=i, g=g + order + 1 if basis == "bspline" else g)
 
 
-def _edges_flops(x, first, **_):
-    return 20 * math.prod(x.shape) * first.shape[-1]
-
-
-@op(inputs="x", parameters="first second third", flops=_edges_flops)
-def kan_edges(x, first, second, third=None, *, function="mexican_hat"):
-    """Sum functions whose shape, not only their coefficients, is learnt per edge.
-
-    y[..., o] = sum_i f_{i, o}(x[..., i])
-
-    Parameters
-    ----------
-    x : array (..., i)
-    first, second, third : array
-        Wavelets: weights w, scales s and translations t, all (i, o); f(x) = w psi((x - t) / s). Nothing
-        guards against s = 0. "rational": numerators a (i, m + 1, o) from the constant up and denominators b
-        (i, n, o) from the linear term up; f(x) = sum_j a_j x^j / (1 + abs(sum_j b_j x^j)).
-    function : {"mexican_hat", "morlet", "dog", "meyer", "shannon", "rational"}
-        psi(z) = 2 / (sqrt 3 pi^(1/4)) (z^2 - 1) e, cos(5 z) e, -z e with e = exp(-z^2 / 2); sin(pi v) times
-        the Meyer window with v = abs(z); sin(z) / z times a Hamming window over the input i.
-
-    Returns
-    -------
-    array (..., o)
-        dtype of x.
-
-    Raises
-    ------
-    ValueError
-        If a shape disagrees or the function is unknown.
-
-    Notes
-    -----
-    i o evaluations per row, forward and again backward, of 20 to 40 flops. Saved: the arguments.
-    Source: Bozorgasl & Chen 2024, arXiv:2405.12832 (wavelets, signs as in its code); Yang & Wang 2024,
-    arXiv:2409.10594, eq. 7 (rational functions).
-
-    Examples
-    --------
-    >>> import numpy
-    >>> one = numpy.ones((2, 3))
-    >>> kan_edges(numpy.ones((4, 2)), one, one, one, function="dog").shape
-    (4, 3)
-    """
-    f = "kan_edges"
-    check.choice(f, "function", function, EDGES)
-    if function == "rational":
-        i, _, o = check.shape(f, "first", first, i=None, m=None, o=None)
-        check.shape(f, "second", second, i=i, n=None, o=o)
-        if third is not None:
-            raise ValueError(f"{f}: third must not be given with function='rational'")
-    else:
-        i, o = check.shape(f, "first", first, i=None, o=None)
-        check.shape(f, "second", second, i=i, o=o)
-        if third is None:
-            raise ValueError(f"{f}: third must be given with function={function!r}")
-        check.shape(f, "third", third, i=i, o=o)
-    _check_rows(f, x, i)
-
-
-def _check_rows(function, x, i):
+def check_rows(function, x, i):
+    """Check that the last axis of x has i inputs."""
     if x.ndim < 1 or x.shape[-1] != i:
         raise ValueError(f"{function}: x must have shape (..., i) with i = {i}, got {tuple(x.shape)}")

@@ -3,7 +3,7 @@
 from mixers import _checks as check
 from mixers.op import op
 from mixers.ops.kan import BASES as BASE_FUNCTIONS
-from mixers.ops.kan_layer import WAVELETS
+from mixers.ops.kan_edges import WAVELETS
 
 MAP_BASES = ("fourier", "rational", "bspline", *WAVELETS)
 OPERATORS = ("full", "w_phi", "phi_w", "phi_phi")
@@ -168,7 +168,9 @@ def _check_layer(function, name, arrays, basis, heads, i, o):
             raise ValueError(f"{function}: {label} {needs} given with basis={basis!r}")
         if array is None:
             continue
-        sizes = {"h": heads, "i": i, "g": None, "o": o} if "k" in wanted[number] else {"h": heads, "i": i, "o": o}
+        sizes = (
+            {"h": heads, "i": i, "g": None, "o": o} if "k" in wanted[number] else {"h": heads, "i": i, "o": o}
+        )
         _, i, *_, o = check.shape(function, label, array, **sizes)
     if basis == "fourier":
         check.shape(function, f"{name}_2", arrays[1], h=heads, i=i, g=arrays[0].shape[2], o=o)

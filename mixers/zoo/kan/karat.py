@@ -159,9 +159,7 @@ class Karat(Mixer):
     def _attend_heads(self, maps, q, k, v):
         if (self.basis, self.operator, self.projection) == ("fourier", "w_phi", "none"):
             return ops.kan_attention(q, k, v, *maps.values(), base=self.base)
-        names = {
-            kind: [f"{kind}{number}" for number in ("", "_2", "_3")] for kind in ("phi", "psi")
-        }
+        names = {kind: [f"{kind}{number}" for number in ("", "_2", "_3")] for kind in ("phi", "psi")}
         arrays = dict(zip(names["phi"], (a for n, a in maps.items() if n.startswith("phi_"))))
         arrays |= dict(zip(names["psi"], (a for n, a in maps.items() if n.startswith("phi2_"))))
         w = maps.get("w_up" if self.operator == "w_phi" else "w_down")
