@@ -47,7 +47,7 @@ from mixers.zoo.mlp import (
     StripMlp,
 )
 from mixers.zoo.spectral import DctMixer
-from mixers.zoo.ssm import Mamba
+from mixers.zoo.ssm import Es2d, Evss, Mamba, MambaYoloLs, MambaYoloRg, PlainMamba, Ss2d, Vim
 
 __all__ = [
     "AxialShift",
@@ -59,6 +59,8 @@ __all__ = [
     "CycleMlp",
     "DctMixer",
     "DfcAttention",
+    "Es2d",
+    "Evss",
     "FfnifiedAttention",
     "FourierKarat",
     "GatedCnn",
@@ -71,11 +73,14 @@ __all__ = [
     "Karat",
     "Lka",
     "Mamba",
+    "MambaYoloLs",
+    "MambaYoloRg",
     "MixShift",
     "MlpMixer",
     "MultiAxisGmlp",
     "MultiPatchRbfKan",
     "NinGate",
+    "PlainMamba",
     "Pool",
     "RaftLayer",
     "RaftMlp",
@@ -86,8 +91,10 @@ __all__ = [
     "SeparableConv",
     "SpatialShift",
     "SpatialShiftV2",
+    "Ss2d",
     "StripCgsmm",
     "StripLayer",
     "StripLsmm",
     "StripMlp",
+    "Vim",
 ]
