@@ -23,6 +23,7 @@ from mixers.ops.elementwise import (
     sub,
     tanh,
 )
+from mixers.ops.filter import global_filter
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
 from mixers.ops.kan_edges import kan_edges
@@ -60,6 +61,7 @@ __all__ = [
     "gate",
     "gelu",
     "gelu_tanh",
+    "global_filter",
     "group_norm",
     "grouped_conv1d",
     "grouped_conv2d",
