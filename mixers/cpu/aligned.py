@@ -4,7 +4,7 @@ import math
 
 import numpy
 
-from mixers.cpu.runner import helper
+from mixers.cpu.runner import helper, routine
 
 # a cache line, and the widest register
 ALIGNMENT = 64
@@ -83,3 +83,10 @@ def first_aligned(scratch):
     numpy.empty aligns to less there, so scratch should be ALIGNMENT values longer than what it holds.
     """
     return -scratch.ctypes.data % ALIGNMENT // scratch.itemsize
+
+
+@routine
+def scratch(size, like):
+    """Inside kernels: an uninitialised array of that many values of the dtype of `like`, aligned."""
+    raw = numpy.empty(size + ALIGNMENT, like.dtype)
+    return raw[first_aligned(raw) :]

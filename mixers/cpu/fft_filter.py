@@ -9,6 +9,7 @@ layout depend on this processor.
 import numpy
 
 from mixers.cpu import aligned, fft
+from mixers.cpu.aligned import scratch
 from mixers.cpu.fft import butterfly_from, butterfly_to, forward, inverse
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, routine, run, tasks
@@ -182,7 +183,7 @@ def _spectrum(h, H, taps, c, n, plan, counter):
 def _convolve(x, H, y, skip, shift, b, length, c, n, plan, counter):
     step, blocks = 2 * lanes(x), -(-c // lanes(x))
     level, size = _blocks(n, plan)
-    Z = numpy.empty(n * step, x.dtype)
+    Z = scratch(n * step, x)
     for task in tasks(counter):
         block = task % blocks
         pair = _pair(task, blocks, b, length * c, c, x)
@@ -200,7 +201,7 @@ def _convolve(x, H, y, skip, shift, b, length, c, n, plan, counter):
 def _convolve_backward(x, dy, H, dx, dh, skip, shift, b, length, c, taps, n, slices, plan, counter):
     step, blocks = 2 * lanes(x), -(-c // lanes(x))
     level, size = _blocks(n, plan)
-    Z, G, A = numpy.empty(n * step, x.dtype), numpy.empty(n * step, x.dtype), numpy.empty(n * step, x.dtype)
+    Z, G, A = scratch(n * step, x), scratch(n * step, x), scratch(n * step, x)
     share = -(-((b + 1) // 2) // slices)
     for task in tasks(counter):
         part, block = task // blocks, task % blocks
@@ -333,7 +334,7 @@ def _leave_grid(Z, plans, y, pair, c, shape):
 @kernel
 def _filter_grid(x, H, y, conjugate, b, shape, c, plans, counter):
     (h, w), step, blocks = shape, 2 * lanes(x), -(-c // lanes(x))
-    Z = numpy.empty(h * _row_step(w, x), x.dtype)
+    Z = scratch(h * _row_step(w, x), x)
     for task in tasks(counter):
         pair, block = _pair(task, blocks, b, h * w * c, c, x), task % blocks
         _enter_grid(x, pair, c, shape, Z, plans)
@@ -346,7 +347,7 @@ def _filter_grid(x, H, y, conjugate, b, shape, c, plans, counter):
 def _filter_grid_backward(x, dy, H, dx, dH, b, shape, c, slices, plans, counter):
     (h, w), step, blocks = shape, 2 * lanes(x), -(-c // lanes(x))
     row_step = _row_step(w, x)
-    Z, G = numpy.empty(h * row_step, x.dtype), numpy.empty(h * row_step, x.dtype)
+    Z, G = scratch(h * row_step, x), scratch(h * row_step, x)
     share = -(-((b + 1) // 2) // slices)
     for task in tasks(counter):
         part, block = task // blocks, task % blocks

@@ -16,6 +16,7 @@ import numpy
 
 from mixers.cpu import activations, aligned
 from mixers.cpu.activations import activate
+from mixers.cpu.aligned import scratch
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, routine, run, tasks
 from mixers.cpu.simd import (
@@ -244,7 +245,7 @@ def linear(x, w, bias=None, activation=None):
 @kernel
 def _linear_weights(x, dy, none, partial, r, k, n, slices, counter):
     width = panel_width(x)
-    panel = numpy.empty(_DEPTH * width, x.dtype), 0
+    panel = scratch(_DEPTH * width, x), 0
     across, down = -(-n // width), -(-k // _TASK_ROWS)
     share = -(-r // slices)
     for task in tasks(counter):
@@ -294,7 +295,7 @@ def _axis_linear_kernel(kind):
     def axis_linear_blocks(w, w_row, w_column, x, bias, b_step, none, y, m, k, c, counter):
         width = panel_width(x)
         across = -(-c // width)
-        panel = numpy.empty(_DEPTH * width, x.dtype), 0
+        panel = scratch(_DEPTH * width, x), 0
         for task in tasks(counter):
             item, j = task // across, task % across * width
             out, columns = (y, item * m * c + j, c), min(width, c - j)
@@ -348,7 +349,7 @@ def axis_linear(w, x, bias=None, activation=None):
 @kernel
 def _axis_weights(dy, x, none, partial, b, m, k, c, slices, counter):
     width = panel_width(x)
-    panel = numpy.empty(_DEPTH * width, x.dtype), 0
+    panel = scratch(_DEPTH * width, x), 0
     across = -(-k // width)
     share = -(-b // slices)
     for task in tasks(counter):
