@@ -369,7 +369,7 @@ def _grid_plans(shape, dtype):
 
 
 def grid_spectrum(S, dtype):
-    """Complex factors S (h, w, c) for all frequencies of a grid, in the order of numpy.fft.fft2, as a spectrum."""
+    """Complex factors S (h, w, c) for all frequencies, in the order of numpy.fft.fft2, as a spectrum."""
     h, w, c = S.shape
     width = lanes(numpy.empty(0, dtype))
     blocks = -(-c // width)
@@ -422,8 +422,8 @@ def filter_grid(x, H, conjugate=False):
 def filter_grid_backward(x, dy, H):
     """The gradients of :func:`filter_grid`: (dx, dS).
 
-    dS (h, w, c) is the sum over the batch of conj X dY, with the transforms of x and dy, divided by h w; so a
-    change e of S that has the symmetry of a real filter changes the sum of y dy by the real sum of e conj(dS).
+    dS (h, w, c) is the sum over the batch of conj X dY, with the transforms of x and dy, divided by h w. So a
+    change e of S that has the symmetry of a real filter changes the sum of y dy by the sum of e conj(dS).
     """
     b, h, w, c = x.shape
     dx = aligned.empty(x.shape, x.dtype)
