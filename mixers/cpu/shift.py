@@ -5,6 +5,7 @@ axes before, between and behind them. The channels of one vector may have severa
 distinct shifts says which place each lane is taken from.
 """
 
+import functools
 import math
 
 import numpy
@@ -25,20 +26,30 @@ def _gather_row(x, y, position, to, bounds, starts, chosen, sizes):
     """y[to ..] = the sum, for each lane's shift, of the rectangle of places that `bounds` holds."""
     n, inner, m, rest, c = sizes
     first, last, first_m, last_m = bounds
-    line, i = position // (n * inner * m * rest), position // (inner * m * rest) % n
-    between, k, behind = position // (m * rest) % inner, position // rest % m, position % rest
+    behind, position = position % rest, position // rest
+    k, position = position % m, position // m
+    between, position = position % inner, position // inner
+    i, line = position % n, position // n
     for j in range(0, c, lanes(y)):
         count = min(c - j, lanes(y))
         vector = j // lanes(y)
         value = zeros(y)
-        for s in range(starts[vector], starts[vector + 1]):
+        begin, end = starts[vector], starts[vector + 1]
+        for s in range(begin, end):
+            row, column = first[s * n + i], first_m[s * m + k]
+            rows, columns = last[s * n + i] - row, last_m[s * m + k] - column
+            place = ((((line * n + row) * inner + between) * m + column) * rest + behind) * c + j
             moved = zeros(y)
-            for row in range(first[s * n + i], last[s * n + i]):
-                for column in range(first_m[s * m + k], last_m[s * m + k]):
-                    place = (((line * n + row) * inner + between) * m + column) * rest + behind
-                    moved = moved + load_first(x, place * c + j, count)
-            mask = load_first(chosen, s * lanes(y), lanes(y)) > zeros(y)
-            value = select(mask, moved, value)
+            if rows == 1 and columns == 1:
+                moved = load_first(x, place, count)
+            else:
+                for q in range(rows * columns):
+                    step = (q // columns * inner * m + q % columns) * rest * c
+                    moved = moved + load_first(x, place + step, count)
+            if end - begin == 1:
+                value = moved
+            else:
+                value = select(load_first(chosen, s * lanes(y), lanes(y)) > zeros(y), moved, value)
         store_first(y, to + j, value, count)
 
 
@@ -114,20 +125,26 @@ def _shifted(x, shifts, axis, mode, lines):
 
 def _tables(x, shifts, axis, mode, lines):
     """What a gather needs to know: bounds of what is read, distinct shifts of each vector, and the sizes."""
-    axes = [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
-    shifts = shifts.reshape(len(axes), -1)
-    order = sorted(range(len(axes)), key=lambda i: axes[i])
-    axes, shifts = [axes[i] for i in order], shifts[order]
+    axes = tuple(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+    moves = shifts.astype(numpy.int64).tobytes()
+    return _kept_tables(x.shape[1:], lanes(x), x.dtype, moves, axes, mode, lines)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_tables(shape, count, dtype, moves, axes, mode, lines):
+    shifts = numpy.frombuffer(moves, numpy.int64).reshape(len(axes), -1)
+    shape = (1, *shape)
     if len(axes) == 1:
         # the second axis is an empty one behind the first
-        n, m, inner, rest = x.shape[axes[0]], 1, 1, math.prod(x.shape[axes[0] + 1 : -1])
+        n, m, inner, rest = shape[axes[0]], 1, 1, math.prod(shape[axes[0] + 1 : -1])
         shifts = numpy.stack([shifts[0], 0 * shifts[0]])
     else:
-        n, m = (x.shape[a] for a in axes)
-        inner, rest = math.prod(x.shape[axes[0] + 1 : axes[1]]), math.prod(x.shape[axes[1] + 1 : -1])
-    starts, distinct, chosen = _distinct(shifts, lanes(x), x.dtype)
+        first, second = sorted(axes)
+        n, m, shifts = shape[first], shape[second], shifts[numpy.argsort(axes)]
+        inner, rest = math.prod(shape[first + 1 : second]), math.prod(shape[second + 1 : -1])
+    starts, distinct, chosen = _distinct(shifts, count, dtype)
     bounds = *lines(n, mode, distinct[:, 0]), *lines(m, mode, distinct[:, 1])
-    return bounds, starts, chosen, (n, inner, m, rest, x.shape[-1])
+    return bounds, starts, chosen, (n, inner, m, rest, shape[-1])
 
 
 def _distinct(shifts, count, dtype):
