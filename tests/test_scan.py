@@ -155,7 +155,8 @@ class TestSelectiveStateUpdate(OpSuite):
         Case("everything", update(2, 33, 16, D=True, z=True, delta_bias=True), {"delta_softplus": True}),
         Case("groups", update(3, 8, 3, g=2, D=True)),
         Case("one-channel", update(1, 1, 1, z=True)),
-        Case("many-states", update(1, 3, 65), {"delta_softplus": True}),
+        Case("many-states", update(1, 3, 33), {"delta_softplus": True}),
+        Case("more-states", update(1, 3, 150), {"delta_softplus": True}, emulated=False),
         Case("empty-batch", update(0, 3, 4, D=True, z=True, delta_bias=True)),
     ]
 
@@ -386,6 +387,16 @@ def test_wrong_shapes(name):
 def test_errors(change, error, message):
     with pytest.raises(error, match=message):
         ops.selective_scan(**(drawn(1, 4, 6, 2) | change))
+
+
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize(("n", "dtype"), [(129, "float32"), (128, "float64")])
+def test_gpu_limit_of_states(n, dtype):
+    with device_of("emulated") as (to, _):
+        x = {name: to(a) for name, a in Case("limit", selective(1, 2, 1, n)).draw(dtype).items()}
+        with pytest.raises(NotImplementedError, match=f"got {n}; available in: reference, cpu"):
+            y, saved = ops.selective_scan.forward(**x)
+            ops.selective_scan.backward(y, saved)
 
 
 def test_update_errors():

@@ -1,0 +1,93 @@
+// What the kernels of the selective scan share. Macros: T, STATES, SHARE (states of a thread), LANES (threads that
+// share a channel, a power of two), SOFTPLUS, GATED, ORDERED.
+#pragma once
+#include "common.cuh"
+
+constexpr int WIDTH = SHARE * LANES;  // states with padding, whose A, B and C are zero
+constexpr int CHUNK = 16;             // tokens between two saved states
+constexpr acc_t LOG2_E = 1.4426950408889634074;
+
+struct scan_t {
+  int length, channels, groups;          // tokens, channels of all groups
+  int parts;                             // blocks per group
+  int segments, segment;                 // and tokens of a segment, a multiple of 32
+  int first, step;                       // token t of the scan is stored at first + step t, unless ORDERED
+};
+
+// tokens of a tile in shared memory; a block must have as many elements to load as threads
+constexpr int tile_of(int channels, int threads) { return sizeof(acc_t) == 8 && channels * 16 >= threads ? 16 : 32; }
+
+// what a block works on: blockIdx = (part of a group of a batch item, segment)
+struct block_t {
+  int item, group, segment;
+  int channel, count;  // the first channel, and how many there are
+  int begin, end;      // tokens
+};
+
+template <int span>
+__device__ __forceinline__ block_t block_of(const scan_t& s) {
+  block_t k;
+  int part = blockIdx.x % s.parts, rest = blockIdx.x / s.parts, per_group = s.channels / s.groups;
+  k.group = rest % s.groups;
+  k.item = rest / s.groups;
+  k.segment = blockIdx.y;
+  k.channel = k.group * per_group + part * span;
+  k.count = min(span, per_group - part * span);
+  k.begin = k.segment * s.segment;
+  k.end = min(s.length, k.begin + s.segment);
+  return k;
+}
+
+// where token t of a batch item is stored, counted in tokens
+__device__ __forceinline__ index_t place(const scan_t& s, const int* order, int item, int t) {
+#if ORDERED
+  return (index_t)item * s.length + order[t];
+#else
+  return (index_t)item * s.length + (s.first + s.step * t);
+#endif
+}
+
+__device__ __forceinline__ acc_t step_size(acc_t raw) { return SOFTPLUS ? fast_softplus(raw) : raw; }
+
+__device__ __forceinline__ acc_t fast_silu(acc_t x) { return x * fast_sigmoid(x); }
+
+// several values in a row of shared memory, by 16-byte accesses where the row is a multiple of that
+template <int count>
+__device__ __forceinline__ void ld_row(const acc_t* source, acc_t (&values)[count]) {
+  constexpr int wide = 16 / sizeof(acc_t);
+  if (count % wide == 0) {
+#pragma unroll
+    for (int i = 0; i < count; i += wide) {
+      pack<acc_t, wide> items = *reinterpret_cast<const pack<acc_t, wide>*>(source + i);
+#pragma unroll
+      for (int j = 0; j < wide && i + j < count; j++) values[i + j] = items.item[j];
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < count; i++) values[i] = source[i];
+  }
+}
+
+template <int count>
+__device__ __forceinline__ void st_row(acc_t* target, const acc_t (&values)[count]) {
+  constexpr int wide = 16 / sizeof(acc_t);
+  if (count % wide == 0) {
+#pragma unroll
+    for (int i = 0; i < count; i += wide) {
+      pack<acc_t, wide> items;
+#pragma unroll
+      for (int j = 0; j < wide && i + j < count; j++) items.item[j] = values[i + j];
+      *reinterpret_cast<pack<acc_t, wide>*>(target + i) = items;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < count; i++) target[i] = values[i];
+  }
+}
+
+// a state carried over a whole segment, plus what the segment adds to it. The decay is applied in two halves, so
+// that a state that grows overflows only where it does; nothing grows out of a zero.
+__device__ __forceinline__ acc_t carry(acc_t state, acc_t exponent, acc_t added) {
+  acc_t half = fast_exp2(acc_t(0.5) * exponent);
+  return (state == acc_t(0) ? state : state * half * half) + added;
+}

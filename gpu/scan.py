@@ -1,0 +1,338 @@
+"""Diagonal linear recurrences on the GPU.
+
+The selective scan keeps the states in registers, some per thread; with few channels its tokens are cut into
+segments, whose ends are found first. Its saved states are those of the other backends.
+"""
+
+import functools
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy
+
+from mixers.gpu.device import Kernel, c_type, device_of
+
+# tokens between two saved states, and the multiple that segments have
+_CHUNK, _TILE = 16, 32
+
+# more segments are not worth their ends; nor are shorter ones
+_MOST_SEGMENTS, _SHORTEST = 16, 64
+
+_MOST_STATES = 128
+
+_SCAN = numpy.dtype([(n, "i4") for n in "length channels groups parts segments segment first step".split()])
+
+
+def linear_scan_forward(a, b, h0=None, reverse=False, return_last_state=False, save=True):
+    device, wide = device_of(a), _wide(a)
+    h = device.empty(a.shape, a.dtype)
+    last = device.zeros(a.shape[::2], wide)
+    if h.size:
+        _linear(device, 0, (a, b, h0), {"out": h, "last": last}, reverse)
+    elif h0 is not None:
+        last[...] = h0
+    return (h, last if return_last_state else None), ()
+
+
+def linear_scan_backward(dout, saved):
+    """The states before each token, then the scan of the adjoints in the other direction."""
+    a, h0 = saved.a, saved.h0
+    device, wide = device_of(a), _wide(a)
+    da, db = (device.empty(a.shape, a.dtype) for _ in range(2))
+    adjoint = device.zeros(a.shape[::2], wide)
+    if a.size:
+        dh = device.zeros(a.shape, a.dtype) if dout.h is None else dout.h
+        states = device.empty(a.shape, wide)
+        _linear(device, 1, (a, saved.b, h0), {"before": states}, saved.reverse)
+        results = {"states": states, "out": db, "da": da, "last": adjoint}
+        _linear(device, 2, (a, dh, dout.last_state), results, not saved.reverse)
+    elif dout.last_state is not None:
+        adjoint[...] = dout.last_state
+    return da, db, None if h0 is None else adjoint
+
+
+def _linear(device, kind, inputs, results, reverse):
+    a = inputs[0]
+    (b, l, c), warps = a.shape, 16
+    kernel = Kernel("linear_scan", "scan_linear.cu", T=c_type(a.dtype), KIND=kind, WARPS=warps, STEPS=8)
+    arrays = [*_given(device, *inputs), *(results.get(n) for n in ("states", "out", "before", "da", "last"))]
+    sizes = numpy.int32(l), numpy.int32(c), numpy.bool_(reverse)
+    device.launch(kernel, (b * -(-c // 32),), (32, warps), (*arrays, *sizes))
+
+
+def selective_scan_forward(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    h0=None,
+    return_last_state=False,
+    reverse=False,
+    order=None,
+    save=True,
+):
+    scan = _Scan(u, B, delta_softplus, reverse, order)
+    device, n = scan.device, scan.states
+    b, l, c = u.shape
+    y = device.empty(u.shape, u.dtype)
+    states = device.empty((b, -(-l // _CHUNK), n, c), scan.wide) if save else None
+    last_state = device.zeros((b, c, n), scan.wide) if return_last_state else None
+    if y.size:
+        threads = _forward_threads(n)
+        segments = scan.segments(threads.channels)
+        u, delta, A, B, C, D, z, delta_bias, h0 = _given(device, u, delta, A, B, C, D, z, delta_bias, h0)
+        ends = scan.ends(segments, u, delta, A, B, None, delta_bias, backward=False)
+        inputs = u, delta, A, B, C, D, z, delta_bias, h0, scan.order, *ends
+        tile = _tile(scan.wide, threads)
+        cells = 2 * threads.channels * (2 * tile + 4 + tile + 1) + 4 * tile * threads.width
+        scan.launch("selective_scan_forward", threads, segments, (*inputs, y, states, last_state), cells, z)
+    elif last_state is not None and h0 is not None:
+        last_state[...] = h0
+    return (y, last_state), (states,)
+
+
+def selective_scan_backward(dout, saved):
+    u, B, z, h0 = saved.u, saved.B, saved.z, saved.h0
+    scan = _Scan(u, B, saved.delta_softplus, saved.reverse, saved.order)
+    device, n, wide = scan.device, scan.states, scan.wide
+    b, _, c = u.shape
+    threads = _backward_threads(n, wide, z is not None, u.dtype.itemsize, device.max_shared)
+    segments = scan.segments(threads.channels) if u.size else (1, 0)
+    du, ddelta = (device.empty(u.shape, u.dtype) for _ in range(2))
+    dz = None if z is None else device.empty(u.shape, u.dtype)
+    dh0 = None if h0 is None else device.zeros(h0.shape, wide)
+    dB, dC = (device.empty(B.shape, B.dtype) for _ in range(2))
+    dA = device.zeros((b * segments[0], c, n), wide)
+    dD, dbias = (device.zeros((b * segments[0], c), wide) for _ in range(2))
+    if u.size:
+        dy = device.zeros(u.shape, u.dtype) if dout.y is None else dout.y
+        arrays = u, saved.delta, saved.A, B, saved.C, saved.D, z, saved.delta_bias, dy, dout.last_state
+        u, delta, A, B, C, D, z, delta_bias, dy, dlast = _given(device, *arrays)
+        ends = scan.ends(segments, dy, delta, A, C, z, delta_bias, backward=True)
+        parts = scan.parts(threads.channels)
+        partial = device.empty((parts, b * u.shape[1] * B.shape[2], 2, n), wide)
+        inputs = u, delta, A, B, C, D, z, delta_bias, dy, dlast, saved.states, scan.order, *ends
+        results = du, ddelta, dz, dh0, dA, dD, dbias, partial
+        scan.launch("selective_scan_backward", threads, segments, (*inputs, *results), None, z)
+        sizes = numpy.int64(partial.shape[1]), numpy.int32(parts)
+        kernel = scan.kernel("sum_coefficients", threads, z)
+        device.launch(kernel, (-(-dB.size * 2 // 256),), (256,), (partial, dB, dC, *sizes))
+    elif dh0 is not None and dout.last_state is not None:
+        dh0[...] = dout.last_state
+    return (
+        du,
+        ddelta,
+        dA.sum(axis=0),
+        dB,
+        dC,
+        None if saved.D is None else dD.sum(axis=0),
+        dz,
+        None if saved.delta_bias is None else dbias.sum(axis=0),
+        dh0,
+    )
+
+
+def selective_state_update_forward(
+    state,
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    out_state=None,
+    save=True,
+):
+    device, n = device_of(u), A.shape[1]
+    y = device.empty(u.shape, u.dtype)
+    in_place = out_state is not None and out_state.flags.c_contiguous
+    new_state = out_state if in_place else device.empty(state.shape, _wide(u))
+    if y.size:
+        lanes = min(32, _power(n))
+        kernel = Kernel(
+            "selective_state_update",
+            "scan_update.cu",
+            T=c_type(u.dtype),
+            LANES=lanes,
+            SOFTPLUS=int(delta_softplus),
+        )
+        arrays = _given(device, state, u, delta, A, B, C, D, z, delta_bias)
+        sizes = numpy.int64(u.size), *map(numpy.int32, (u.shape[1], B.shape[1], n))
+        grid = (-(-u.size * lanes // 256),)
+        device.launch(kernel, grid, (256,), (*arrays, y, new_state, *sizes))
+    if out_state is not None and not in_place:
+        out_state[...] = new_state
+        new_state = out_state
+    return (y, new_state), ()
+
+
+def selective_state_update_backward(dout, saved):
+    """The scan over a sequence of one token, whose saved states are the one before it."""
+    device = device_of(saved.u)
+    token = lambda x: None if x is None else x[:, None]
+    sequence = {name: token(getattr(saved, name)) for name in ("u", "delta", "B", "C", "z")}
+    constant = {name: getattr(saved, name) for name in ("A", "D", "delta_bias", "delta_softplus")}
+    before = device.contiguous(saved.state.swapaxes(1, 2))[:, None]
+    scan = SimpleNamespace(**sequence, **constant, h0=saved.state, states=before, reverse=False, order=None)
+    gradients = selective_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
+    du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
+    first = lambda x: None if x is None else x[:, 0]
+    return dstate, first(du), first(ddelta), dA, first(dB), first(dC), dD, first(dz), ddelta_bias
+
+
+class _Threads(NamedTuple):
+    """How states and channels are shared out among the threads of a block."""
+
+    file: str
+    share: int  # states of a thread
+    lanes: int  # threads of a channel
+    channels: int  # of a block
+    count: int
+    macros: dict
+    shared: int  # bytes, where it is not computed from cells
+
+    @property
+    def width(self):
+        return self.share * self.lanes
+
+
+def _forward_threads(n):
+    lanes = _power(-(-n // 8))
+    count = 64 if lanes == 1 else 128
+    return _Threads("scan_forward.cu", -(-n // lanes), lanes, count // lanes, count, {}, 0)
+
+
+def _segment_threads(n, backward):
+    share = min(n, 4)
+    lanes = _power(-(-n // share))
+    channels = 64 if lanes == 1 else 128 // lanes
+    return _Threads("scan_segments.cu", share, lanes, channels, 64, {"REVERSED": int(backward)}, 0)
+
+
+def _backward_threads(n, wide, gated, itemsize, max_shared):
+    double = wide == numpy.float64
+    share = min(_power(n), 4)
+    lanes = _power(-(-n // share))
+    pair = 1 if double or lanes == 1 else 2
+    width, columns = share * lanes, 32 // lanes
+    warps = min(4, max(2, lanes))
+    while True:
+        channels = columns * pair * warps
+        raw = 2 * ((4 if gated else 3) * channels + 2 * width)
+        cells = (5 + gated) * channels + 2 * min(share, columns) * width + 2 * warps * width
+        shared = _CHUNK * (raw * itemsize + cells * (8 if double else 4))
+        if shared <= max_shared:
+            break
+        if warps == 1:
+            raise _too_many(n)
+        warps //= 2
+    macros = {"PAIR": pair, "WARPS": warps, "BLOCKS": 1 if double else 2}
+    return _Threads("scan_backward.cu", share, lanes, channels, 32 * warps, macros, shared)
+
+
+class _Scan:
+    """What the launches of one call have in common."""
+
+    def __init__(self, u, B, softplus, reverse, order):
+        self.device, self.dtype, self.wide = device_of(u), u.dtype, _wide(u)
+        self.shape, (self.groups, self.states) = u.shape, B.shape[2:]
+        if self.states > _MOST_STATES:
+            raise _too_many(self.states)
+        self.softplus, self.first, self.step, self.order = softplus, 0, 1, None
+        if order is not None:
+            visits = order[::-1] if reverse else order
+            self.order = self.device.to_device(numpy.ascontiguousarray(visits, numpy.int32))
+        elif reverse:
+            self.first, self.step = u.shape[1] - 1, -1
+
+    def parts(self, channels):
+        """Blocks of a group."""
+        return -(-(self.shape[2] // self.groups) // channels)
+
+    def segments(self, channels):
+        """Their number and length: two blocks for every multiprocessor."""
+        b, l, _ = self.shape
+        return _cut(l, 2 * self.device.sm_count // (b * self.groups * self.parts(channels)))
+
+    def ends(self, segments, source, delta, A, V, z, bias, backward):
+        """What each segment adds to the state behind it (or the adjoint before it), and its sum of steps."""
+        if segments[0] == 1:
+            return None, None
+        b, _, c = self.shape
+        sums = self.device.empty((b, segments[0], c, self.states), self.wide)
+        totals = self.device.empty((b, segments[0], c), self.wide)
+        threads = _segment_threads(self.states, backward)
+        tile = _tile(self.wide, threads)
+        cells = 2 * threads.channels * (2 * tile + 4) + 2 * tile * threads.width
+        arrays = source, delta, A, V, z, bias, self.order, sums, totals
+        self.launch("segment_sums", threads, segments, arrays, cells, z, rows=segments[0] - 1)
+        return sums, totals
+
+    def kernel(self, name, threads, z):
+        return _kernel(
+            name,
+            threads.file,
+            c_type(self.dtype),
+            (self.states, threads.share, threads.lanes),
+            (self.softplus, z is not None, self.order is not None),
+            tuple(threads.macros.items()),
+        )
+
+    def launch(self, name, threads, segments, arrays, cells, z, rows=None):
+        b, l, c = self.shape
+        parts = self.parts(threads.channels)
+        sizes = (l, c, self.groups, parts, *segments, self.first, self.step)
+        struct = numpy.array(sizes, _SCAN)[()]
+        shared = threads.shared if cells is None else cells * self.wide.itemsize
+        grid = b * self.groups * parts, segments[0] if rows is None else rows
+        self.device.launch(self.kernel(name, threads, z), grid, (threads.count,), (*arrays, struct), shared)
+
+
+def _too_many(n):
+    return NotImplementedError(
+        f"selective_scan: the gpu backend takes at most {_MOST_STATES} states, in float64 about half as many "
+        f"where blocks have less than 132 KiB of shared memory, got {n}; available in: reference, cpu"
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _kernel(name, file, storage, split, switches, macros):
+    states, share, lanes = split
+    softplus, gated, ordered = map(int, switches)
+    sizes = {"STATES": states, "SHARE": share, "LANES": lanes}
+    flags = {"SOFTPLUS": softplus, "GATED": gated, "ORDERED": ordered}
+    return Kernel(name, file, T=storage, **sizes, **flags, **dict(macros))
+
+
+def _cut(length, wanted):
+    """Number and length of segments, about so many."""
+    count = max(1, min(wanted, _MOST_SEGMENTS, length // _SHORTEST))
+    segment = -(-length // (count * _TILE)) * _TILE
+    return -(-length // segment), segment
+
+
+def _tile(wide, threads):
+    """Tokens of a tile in shared memory, as in scan.cuh."""
+    return 16 if wide == numpy.float64 and threads.channels * 16 >= threads.count else 32
+
+
+def _power(n):
+    """The least power of two that is at least n."""
+    return 1 << (n - 1).bit_length()
+
+
+def _given(device, *arrays):
+    """The arrays as kernels take them, None for one that is absent."""
+    return [None if a is None else device.contiguous(a) for a in arrays]
+
+
+def _wide(x):
+    return numpy.dtype(numpy.float64 if x.dtype == numpy.float64 else numpy.float32)
