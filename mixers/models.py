@@ -1,7 +1,9 @@
-"""A small model around any mixer: the MetaFormer that ``mixers train`` trains."""
+"""Small models around any mixer: what ``mixers train`` trains."""
 
 import math
 from dataclasses import dataclass
+
+import numpy
 
 from mixers import _checks as check
 from mixers import initializers, ops
@@ -136,6 +138,93 @@ class MetaFormer(Mixer):
     def mixer_input(self, block, x):
         """What the mixer of a block with these parameters gets from the tokens (b, n, dim)."""
         return _normalise(block, "norm_mixer", x).reshape(x.shape[0], *self.grid, self.dim)
+
+
+@dataclass(frozen=True)
+class SequenceModel(Mixer):
+    """Tokens of a vocabulary to logits at every place: embedding, a mixer in each block, a head tied to the embedding.
+
+    With n a layer norm: x = one_hot embedding; in every block x = x + mixer(n(x)); logits = n(x) embedding^T.
+
+    Parameters
+    ----------
+    mixers : tuple of Mixer
+        The token mixer of each block, all of one ``dim``, for sequences.
+    vocabulary : int
+        Number of tokens v.
+
+    Raises
+    ------
+    ValueError
+        If a number is < 1, or the mixers are not for sequences of one width.
+    TypeError
+        If mixers holds something else.
+
+    Notes
+    -----
+    x is (b, l, v): rows with a single 1, see :func:`one_hot`. The output is (b, l, v). Blocks have no other part than
+    the mixer, and nothing tells the places apart but the mixers. The parameters of the mixer in block i are named
+    ``blocks.i.mixer.<name>``.
+    Source: Arora et al. 2023, arXiv:2312.04927, appendix E.
+
+    Examples
+    --------
+    >>> import numpy, mixers
+    >>> model = SequenceModel((mixers.create("hyena", dim=8, grid=(6,)),), vocabulary=20)
+    >>> model(model.init(0), one_hot(numpy.ones((3, 6), int), 20)).shape
+    (3, 6, 20)
+    """
+
+    mixers: tuple
+    vocabulary: int
+
+    def __post_init__(self):
+        if not all(isinstance(mixer, Mixer) for mixer in self.mixers):
+            raise TypeError(f"{self.name}: mixers must be Mixers, got {self.mixers}")
+        if not self.mixers:
+            raise ValueError(f"{self.name}: mixers must hold at least one, got none")
+        check.integer(self.name, "vocabulary", self.vocabulary, minimum=1)
+        for mixer in self.mixers:
+            if 1 not in mixer.metadata.ranks or getattr(mixer, "dim", None) != self.dim:
+                raise ValueError(f"{self.name}: mixers must be for sequences and of one width, got {mixer}")
+
+    @property
+    def dim(self):
+        """Width of the model."""
+        return getattr(self.mixers[0], "dim", None)
+
+    def check_input(self, x):
+        """Check that x is (b, l, vocabulary)."""
+        check.shape(self.name, "x", x, b=None, l=None, v=self.vocabulary)
+
+    def parameters(self):
+        law = initializers.truncated_normal(0.02)
+        specs = {"embedding": Parameter((self.vocabulary, self.dim), law)}
+        for i, mixer in enumerate(self.mixers):
+            specs |= _norm(f"blocks.{i}.norm_mixer", self.dim)
+            specs |= {f"blocks.{i}.mixer.{n}": spec for n, spec in mixer.parameters().items()}
+        return specs | _norm("head.norm", self.dim)
+
+    def mix(self, p, x):
+        x = ops.linear(x, p.embedding)
+        for i, mixer in enumerate(self.mixers):
+            block = _part(p, f"blocks.{i}.")
+            inner = _part(block, "mixer.")
+            x = x + mixer.mix(inner, _normalise(block, "norm_mixer", x))
+            p.updates.update({f"blocks.{i}.mixer.{n}": value for n, value in inner.updates.items()})
+        return ops.linear(_normalise(p, "head.norm", x), p.embedding.transpose())
+
+
+def one_hot(tokens, vocabulary):
+    """Rows with a single 1, (..., vocabulary) float32, for an array of integers.
+
+    >>> import numpy
+    >>> one_hot(numpy.array([1]), 3)
+    array([[0., 1., 0.]], dtype=float32)
+    """
+    rows = numpy.zeros((tokens.size, vocabulary), numpy.float32)
+    rows[numpy.arange(tokens.size), tokens.reshape(-1)] = 1.0
+    return rows.reshape(*tokens.shape, vocabulary)
 
 
 def _part(p, prefix):

@@ -81,6 +81,14 @@ def save_training(path, result, images):
     _save(figure, path)
 
 
+def save_curve(path, result):
+    """Draw the learning curve alone."""
+    figure = _figure(1)
+    figure.suptitle(f"{result.settings.mixer}: test accuracy {100 * result.test_accuracy:.2f} %")
+    _draw_curve(figure.subplots(), result)
+    _save(figure, path)
+
+
 def _figure(panels):
     require()
     from matplotlib.figure import Figure

@@ -1,4 +1,7 @@
-"""Training of a small model on the handwritten digits: what ``mixers train`` runs, and a loop to copy from."""
+"""Training of a small model on the handwritten digits: what ``mixers train`` runs, and a loop to copy from.
+
+The other task, recall, is in :mod:`mixers.recall` and shares the pieces below.
+"""
 
 import json
 import math
@@ -45,6 +48,8 @@ class Settings:
     The learning rate rises linearly over the first tenth of the steps and falls to zero on a cosine. Weight
     decay acts on matrices only.
     """
+
+    task = "digits"
 
     mixer: str
     dim: int = 48
@@ -134,18 +139,46 @@ def train(settings, data, backend="cpu", report=lambda progress: None):
         for start in range(0, len(order), settings.batch):
             chosen = order[start : start + settings.batch]
             x = samples.on_backend(data.train.x[chosen], backend)
-            logits, saved = model.forward(params, x)
-            loss, dlogits = cross_entropy(logits, data.train.labels[chosen])
-            gradients, _ = model.backward(dlogits, saved)
+            labels = data.train.labels[chosen]
             rate = learning_rate(settings.learning_rate, len(losses), steps)
-            optimizer.update(params, gradients, rate)
+            loss = step(
+                model, params, optimizer, x, lambda out, labels=labels: cross_entropy(out, labels), rate
+            )
             losses.append(loss)
             last = len(losses) == (epoch + 1) * per_epoch
             if last:
                 accuracies.append(accuracy(model, params, data.validation, backend))
             report(Progress(len(losses), steps, loss, accuracies[-1] if last else None))
-    found = {name: _to_host(array) for name, array in params.items()}
+    found = {name: to_host(array) for name, array in params.items()}
     return Result(settings, found, losses, accuracies, accuracy(model, params, data.test, backend))
+
+
+def step(model, params, optimizer, x, cost, rate):
+    """One step of training, which changes the parameters in place.
+
+    Parameters
+    ----------
+    model : Mixer
+    params : dict
+        Batch norms get their running statistics from the batch; parameters that are marked frozen stay.
+    optimizer : AdamW
+    x : array
+    cost : callable
+        Takes the output; returns the loss and its gradient with respect to the output.
+    rate : float
+
+    Returns
+    -------
+    float
+        The loss.
+    """
+    (out, updates), saved = model.forward(params, x, training=True)
+    loss, dout = cost(out)
+    gradients, _ = model.backward(dout, saved)
+    frozen = {name for name, spec in model.parameters().items() if spec.frozen}
+    optimizer.update(params, {n: g for n, g in gradients.items() if n not in frozen}, rate)
+    params.update(updates)
+    return loss
 
 
 def cross_entropy(logits, labels):
@@ -198,13 +231,13 @@ class AdamW:
 
 def accuracy(model, params, images, backend="cpu"):
     """Fraction of images whose largest logit is that of their label."""
-    logits = _to_host(model(params, samples.on_backend(images.x, backend)))
+    logits = to_host(model(params, samples.on_backend(images.x, backend)))
     return float((logits.argmax(axis=1) == images.labels).mean())
 
 
 def save(path, result):
     """Write the trained parameters and the settings as one .npz file, in one step."""
-    settings = numpy.array(json.dumps(asdict(result.settings)))
+    settings = numpy.array(json.dumps({"task": result.settings.task, **asdict(result.settings)}))
     with replacing(path) as partial, open(partial, "wb") as file:
         numpy.savez(file, settings=settings, **result.params)
 
@@ -215,15 +248,24 @@ def load(path):
     Raises
     ------
     ValueError
-        If the file is no result of a training.
+        If the file is no result of a training on the digits.
     """
+    settings, arrays = read(path, Settings)
+    return build_model(settings), arrays
+
+
+def read(path, kind):
+    """Settings of a kind, that of one task, and parameters from a file of :func:`save`."""
     with numpy.load(path) as data:
         arrays = dict(data)
     if "settings" not in arrays:
         raise ValueError(f"load: {os.fspath(path)} must be a file that `mixers train` wrote")
-    settings = Settings(**json.loads(str(arrays.pop("settings"))))
-    return build_model(settings), arrays
+    settings = json.loads(str(arrays.pop("settings")))
+    if (task := settings.pop("task")) != kind.task:
+        raise ValueError(f"load: {os.fspath(path)} must be of the task {kind.task}, got one of {task}")
+    return kind(**settings), arrays
 
 
-def _to_host(array):
+def to_host(array):
+    """The NumPy array with the values of an array of any backend."""
     return array if isinstance(array, numpy.ndarray) else array.get()
