@@ -4,7 +4,7 @@ gated  a stream of features times another that was convolved
 plain  two convolutions in the place of attention, and the controls of MetaFormer
 """
 
-from mixers.zoo.gated_conv.gated import Catm, GatedCnn, Lka
+from mixers.zoo.gated_conv.gated import Catm, GatedCnn, Gnconv, Lka
 from mixers.zoo.gated_conv.plain import (
     ConvMixer,
     FfnifiedAttention,
@@ -18,6 +18,7 @@ __all__ = [
     "ConvMixer",
     "FfnifiedAttention",
     "GatedCnn",
+    "Gnconv",
     "IdentityMixing",
     "Lka",
     "RandomMixing",

@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass
 
+import numpy
+
 from mixers import _checks as check
 from mixers import initializers, ops
-from mixers.graph import concatenate, split
+from mixers.graph import concatenate, constant, split
 from mixers.mixer import Mixer, Parameter
 from mixers.registry import register
-from mixers.zoo.blocks import batch_norm_parameters, batch_normed
+from mixers.zoo.blocks import batch_norm_parameters, batch_normed, norm_parameters
 
 
 @register(
@@ -276,3 +278,152 @@ class Catm(Mixer):
         z = ops.mul(z, ops.sigmoid(ops.linear(ops.relu(e), p[f"w_{n}_spatial"])))
         gate = ops.sigmoid(ops.linear(ops.token_mean(z), p[f"w_{n}_channel"]))
         return ops.mul(z, gate.reshape(gate.shape[0], 1, 1, self.dim))
+
+
+@register(
+    "gnconv",
+    paper="HorNet: Efficient High-Order Spatial Interactions with Recursive Gated Convolutions",
+    year=2022,
+    arxiv="2207.14284",
+    ranks=(2,),
+    causal=False,
+    cost="O(L C (C + k^2))",
+)
+@dataclass(frozen=True)
+class Gnconv(Mixer):
+    """Recursive gated convolution of HorNet: products of order n + 1, over groups of channels that double in width.
+
+    (p, a) = x w_in + b_in;  (m_0, ..., m_{n-1}) = scale filter(a);  r_0 = p m_0;
+    r_k = (r_{k-1} w_pw + b_pw) m_k;  y = r_{n-1} w_out + b_out
+
+    Parameters
+    ----------
+    dim : int
+        Channels c, a multiple of 2^(order - 1).
+    order : int
+        n >= 1.
+    scale : float
+        Of the convolved stream, its bias included; the released models have 1/3.
+    filter : {"dwconv", "gf"}
+        A depthwise convolution; or for half of the channels one of 3 x 3 and for the others a product in the
+        spectrum of the whole grid, between two layer norms (eps 1e-6).
+    kernel_size : int
+        k of "dwconv", odd.
+    filter_h, filter_w : int
+        Size of the spectral filter of "gf"; that of an (h, w) grid is (h, w // 2 + 1). For other grids it is
+        interpolated between aligned corners.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range, or with "gf" the width of the first group, c / 2^(order - 1), is odd.
+
+    Notes
+    -----
+    x is (b, h, w, c). Group i has c_i = c / 2^(n-1-i) channels, s = 2 c - c_0 is their sum. Parameters
+    w_in (c, 2 c) with columns p, then a; w_pw_i (c_i, c_{i+1}), b_pw_i; w_out (c, c), b_out; "dwconv": w_dw (k, k, s),
+    b_dw; "gf": pre_norm and post_norm (s,), w_dw (3, 3, s / 2), w_filter_re, w_filter_im (filter_h, filter_w, s / 2).
+    Weights normal of std 0.02, biases 0. Halves of "gf" alternate in its result, channel by channel.
+    y is a polynomial of degree n + 1 in x: half types overflow early.
+    6 c^2 + 4/3 c^2 + 2 k^2 s flops per token forward, twice that backward.
+    Source: Rao et al. 2022, arXiv:2207.14284, eq. 3-5; raoyongming/HorNet, gnconv, which multiplies by scale where
+    the paper divides.
+
+    Examples
+    --------
+    >>> import mixers, numpy
+    >>> mixer = mixers.create("gnconv", dim=16, order=3, scale=1 / 3)
+    >>> mixer(mixer.init(0), numpy.ones((1, 7, 5, 16), "float32")).shape
+    (1, 7, 5, 16)
+    """
+
+    dim: int
+    order: int = 5
+    scale: float = 1.0
+    filter: str = "dwconv"
+    kernel_size: int = 7
+    filter_h: int = 14
+    filter_w: int = 8
+
+    def __post_init__(self):
+        f = self.name
+        check.integer(f, "dim", self.dim, minimum=1)
+        check.integer(f, "order", self.order, minimum=1)
+        check.number(f, "scale", self.scale)
+        check.choice(f, "filter", self.filter, ("dwconv", "gf"))
+        check.integer(f, "kernel_size", self.kernel_size, minimum=1, odd=True)
+        check.integer(f, "filter_h", self.filter_h, minimum=1)
+        check.integer(f, "filter_w", self.filter_w, minimum=1)
+        if self.dim % 2 ** (self.order - 1):
+            raise ValueError(
+                f"{f}: dim must be a multiple of 2^(order - 1) = {2 ** (self.order - 1)}, got {self.dim}"
+            )
+        if self.filter == "gf" and self._widths[0] % 2:
+            raise ValueError(
+                f"{f}: dim must be a multiple of 2^order = {2**self.order} with filter='gf', got {self.dim}"
+            )
+
+    @property
+    def _widths(self):
+        return [self.dim >> (self.order - 1 - i) for i in range(self.order)]
+
+    def parameters(self):
+        c, widths = self.dim, self._widths
+        stream, k = sum(widths), self.kernel_size
+        weight, offset = initializers.truncated_normal(0.02), initializers.zeros
+        specs = {"w_in": Parameter((c, 2 * c), weight), "b_in": Parameter((2 * c,), offset)}
+        if self.filter == "dwconv":
+            specs |= {"w_dw": Parameter((k, k, stream), weight), "b_dw": Parameter((stream,), offset)}
+        else:
+            half = stream // 2
+            spectrum = Parameter((self.filter_h, self.filter_w, half), weight)
+            specs |= norm_parameters("pre_norm", stream) | {"w_dw": Parameter((3, 3, half), weight)}
+            specs |= {"w_filter_re": spectrum, "w_filter_im": spectrum}
+            specs |= norm_parameters("post_norm", stream)
+        for i, (narrow, wide) in enumerate(zip(widths, widths[1:])):
+            specs[f"w_pw_{i}"] = Parameter((narrow, wide), weight)
+            specs[f"b_pw_{i}"] = Parameter((wide,), offset)
+        return specs | {"w_out": Parameter((c, c), weight), "b_out": Parameter((c,), offset)}
+
+    def mix(self, p, x):
+        widths = self._widths
+        r, a = split(ops.linear(x, p.w_in, p.b_in), [widths[0], sum(widths)])
+        filtered = self._convolved(p, a) if self.filter == "dwconv" else self._globally_filtered(p, a)
+        for i, m in enumerate(split(filtered, widths)):
+            if i > 0:
+                r = ops.linear(r, p[f"w_pw_{i - 1}"], p[f"b_pw_{i - 1}"])
+            # a gate reads the slice m where it is
+            r = ops.gate(r, m, activation="none")
+        return ops.linear(r, p.w_out, p.b_out)
+
+    def _convolved(self, p, a):
+        # scaling the kernel spares a pass over the stream
+        return ops.depthwise_conv2d(a, p.w_dw * self.scale, p.b_dw * self.scale)
+
+    def _globally_filtered(self, p, a):
+        half = a.shape[-1] // 2
+        near, far = split(ops.layer_norm(a, p.pre_norm_scale, p.pre_norm_bias, eps=1e-6), [half, half])
+        grid = a.shape[1], a.shape[2] // 2 + 1
+        parts = [
+            ops.depthwise_conv2d(near, p.w_dw),
+            ops.global_filter(far, resized(p.w_filter_re, grid), resized(p.w_filter_im, grid)),
+        ]
+        mixed = concatenate([v.reshape(*v.shape, 1) for v in parts]).reshape(a.shape)
+        scale, bias = p.post_norm_scale * self.scale, p.post_norm_bias * self.scale
+        return ops.layer_norm(mixed, scale, bias, eps=1e-6)
+
+
+def resized(table, grid):
+    """A table (h, w, c) on another grid: linear in between, the corners stay corners."""
+    for axis, size in enumerate(grid):
+        if table.shape[axis] != size:
+            weights = constant(_interpolation(table.shape[axis], size), table)
+            table = ops.axis_linear(table.reshape(1, *table.shape), weights, axis=axis + 1)
+            table = table.reshape(table.shape[1:])
+    return table
+
+
+def _interpolation(old, new):
+    """The matrix (new, old) of linear interpolation between aligned corners."""
+    positions = numpy.linspace(0.0, old - 1.0, new)
+    return numpy.maximum(0.0, 1.0 - numpy.abs(positions[:, None] - numpy.arange(old)))
