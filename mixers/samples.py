@@ -41,6 +41,11 @@ def coefficients(rng, shape):
     return 0.1 * rng.standard_normal(shape)
 
 
+def scales(rng, shape):
+    """Positive scales around one."""
+    return rng.uniform(0.5, 1.5, shape)
+
+
 def displacements(rng, shape):
     """Shifts of channels, -2 to 2."""
     return numpy.arange(shape[0]) % 5 - 2
@@ -221,6 +226,11 @@ OPS = {
     "idct": OpSample(
         {"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}
     ),
+    "global_filter": OpSample(
+        {"x": "b h w c", "w_re": ("h k c", coefficients), "w_im": ("h k c", coefficients)},
+        {"b": 2, "h": 5, "w": 6, "k": 4, "c": 3},
+        {"b": 16, "h": 14, "w": 14, "k": 8, "c": 384},
+    ),
     "long_conv1d": OpSample(
         {"x": "b l c", "h": ("l c", coefficients), "D": "c"},
         {"b": 2, "l": 19, "c": 3},
@@ -255,6 +265,35 @@ OPS = {
         {"b": 2, "n": 9, "h": 2, "d": 4, "g": 3, "r": 2},
         {"b": 4, "n": 197, "h": 3, "d": 64, "g": 3, "r": 12},
     ),
+    "kan_contract": OpSample(
+        {"x": "m i", "w": ("i g o", coefficients)},
+        {"m": 9, "i": 5, "g": 8, "o": 3},
+        {"m": 3136, "i": 384, "g": 8, "o": 384},
+    ),
+    "kan_edges": OpSample(
+        {"x": "m i", "first": "i o", "second": ("i o", scales), "third": "i o"},
+        {"m": 9, "i": 5, "o": 3},
+        {"m": 3136, "i": 64, "o": 64},
+    ),
+    "kan_map_attention": OpSample(
+        {
+            "q": "b n h d",
+            "k": "b n h d",
+            "v": "b n h d",
+            "phi": ("h n g r", coefficients),
+            "w": ("h n r", coefficients),
+        },
+        {"b": 2, "n": 9, "h": 2, "d": 4, "g": 6, "r": 2},
+        {"b": 4, "n": 197, "h": 3, "d": 64, "g": 6, "r": 12},
+        {"basis": "bspline", "low": -2.0, "high": 2.0},
+    ),
+    "simplex_projection": OpSample({"x": "b n"}, {"b": 7, "n": 5}, {"b": 16384, "n": 256}),
+    "unfold2d": OpSample(
+        {"x": "b h w c"},
+        {"b": 2, "h": 5, "w": 6, "c": 3},
+        {"b": 16, "h": 28, "w": 28, "c": 64},
+        {"size": 3, "stride": 2, "padding": 1},
+    ),
 }
 
 # shape of the first input (batch, tokens..., channels) by the number of token axes
@@ -266,6 +305,11 @@ _INPUTS = {
 # further options of the constructors, where the defaults do not suit the shapes above; "digits" is for the model
 # that `mixers train` builds, on 4 x 4 tokens of 48 channels: like "small" if it is not there
 MIXERS = {
+    "mamba2": {
+        "small": {"d_state": 3, "headdim": 4, "ngroups": 2},
+        "bench": {},
+        "digits": {"d_state": 16, "headdim": 8},
+    },
     "multi_axis_gmlp": {
         "small": {"block_size": (2, 3), "grid_size": (4, 2)},
         "bench": {"block_size": (7, 7), "grid_size": (7, 7)},
@@ -278,11 +322,24 @@ MIXERS = {
         "small": {"token_dim": 10, "channel_dim": 6},
         "bench": {"token_dim": 768, "channel_dim": 768},
     },
+    "gnconv": {"small": {"order": 3}, "bench": {"order": 5}},
     "raft_layer": {"small": {"axis": "h"}, "bench": {"axis": "h"}, "digits": {"axis": "h"}},
     "strip_layer": {"small": {"axis": "h"}, "bench": {"axis": "h"}, "digits": {"axis": "h"}},
     "cycle_fc": {"small": {"axis": "w"}, "bench": {"axis": "w"}, "digits": {"axis": "w"}},
-    "mix_shift": {"small": {"shifts": (-1, 0, 2), "kernels": (1, 3, 5)}},
+    "mix_shift": {"small": {"shifts": (-1, 0, 2), "kernels": (1, 3, 5)}, "bench": {}},
     "mlp_mixer": {"small": {"hidden": 10}, "bench": {"hidden": 256}, "digits": {"hidden": 32}},
+    "kan_fourier": {"small": {"grid_size": 3}, "bench": {"grid_size": 4}},
+    "s_conv_kan": {"small": {"kernel_size": 3, "padding": 1}, "bench": {"kernel_size": 3, "padding": 1}},
+    "multi_patch_rbf_kan": {
+        "small": {"patch_size": 2, "num_grids": 5},
+        "bench": {"patch_size": 7},
+        "digits": {"patch_size": 2},
+    },
+    "karat": {
+        "small": {"num_heads": 2, "rank": 4, "basis": "bspline", "operator": "phi_phi", "base": "silu"},
+        "bench": {"num_heads": 4, "rank": 12, "basis": "bspline", "grid_range": (-2.0, 2.0)},
+        "digits": {"num_heads": 4, "rank": 12, "basis": "bspline", "grid_range": (-2.0, 2.0)},
+    },
     "fourier_karat": {
         "small": {"num_heads": 2, "rank": 4},
         "bench": {"num_heads": 4, "rank": 12},
@@ -385,7 +442,8 @@ def mixer_sample(name, size="small", seed=0, dtype="float32", shape=None, **conf
 def fitting_options(cls, size, dim, grid):
     """Options for the constructor of a mixer class: `dim` and `grid`, as far as it has them, and those above."""
     fields = {field.name for field in dataclasses.fields(cls)}
-    fit = {n: v for n, v in {"dim": dim, "grid": tuple(grid)}.items() if n in fields}
+    sizes = dict.fromkeys(("dim", "out_dim", "in_features", "out_features"), dim) | {"grid": tuple(grid)}
+    fit = {n: v for n, v in sizes.items() if n in fields}
     known = MIXERS.get(cls.metadata.name, {})
     return fit | known.get(size, known.get("small", {}))
 
