@@ -5,6 +5,7 @@ does not suit it: channels ``dim``, and ``grid`` if it asks for one.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy
@@ -79,12 +80,26 @@ _SCAN = {
 }
 
 
-def _scan(tokens, extra, small, bench):
+_SSD = {
+    "x": "{t} h p",
+    "dt": ("{t} h", steps),
+    "A": ("h", rates),
+    "B": "{t} g n",
+    "C": "{t} g n",
+    "D": "h",
+}
+
+
+def _of_tokens(letters, tokens, extra, small, bench):
+    """A sample of a scan (tokens "b l") or of its single step (tokens "b")."""
     arrays = {
         name: value.format(t=tokens) if isinstance(value, str) else (value[0].format(t=tokens), value[1])
-        for name, value in {**extra, **_SCAN}.items()
+        for name, value in {**extra, **letters}.items()
     }
     return OpSample(arrays, small, bench)
+
+
+_scan, _ssd = functools.partial(_of_tokens, _SCAN), functools.partial(_of_tokens, _SSD)
 
 
 OPS = {
@@ -253,6 +268,18 @@ OPS = {
         {"b": 2, "c": 6, "n": 4, "g": 1},
         {"b": 64, "c": 2048, "n": 16, "g": 1},
     ),
+    "ssd_scan": _ssd(
+        "b l",
+        {},
+        {"b": 2, "l": 19, "h": 4, "p": 3, "n": 4, "g": 2},
+        {"b": 2, "l": 1024, "h": 8, "p": 64, "n": 128, "g": 1},
+    ),
+    "ssd_state_update": _ssd(
+        "b",
+        {"state": "b h p n"},
+        {"b": 2, "h": 4, "p": 3, "n": 4, "g": 2},
+        {"b": 16, "h": 24, "p": 64, "n": 128, "g": 1},
+    ),
     "kan_attention": OpSample(
         {
             "q": "b n h d",
@@ -313,6 +340,7 @@ MIXERS = {
     "multi_axis_gmlp": {
         "small": {"block_size": (2, 3), "grid_size": (4, 2)},
         "bench": {"block_size": (7, 7), "grid_size": (7, 7)},
+        "digits": {"block_size": (2, 2), "grid_size": (2, 2)},
     },
     "cross_gating": {
         "small": {"block_size": (2, 3), "grid_size": (4, 2), "upsample_g": False},

@@ -1,41 +1,45 @@
-"""Every mixer that keeps its shape trains: the loss on the digits falls within a few steps."""
+"""Every mixer that keeps its shape trains: the loss on some digits falls within a few steps."""
+
+import dataclasses
 
 import numpy
 import pytest
 
 import mixers
-from mixers import samples, training
+from mixers import registry, samples, training
 
 pytest.importorskip("sklearn")
 
-STEPS = 24
+STEPS = 40
 
 
-def trainable():
-    """Mixers of one input and one output of the same width."""
-    for name in mixers.list_mixers():
-        mixer, params, inputs = samples.mixer_sample(name)
-        if len(inputs) > 1:
-            continue
-        with mixers.use_backend("reference"):
-            out = mixer(params, *inputs)
-        if not isinstance(out, tuple) and out.shape == inputs[0].shape:
-            yield name
+def has_width(name):
+    """Whether it is a mixer of `dim` channels rather than a layer from so many features to so many others."""
+    return "dim" in {field.name for field in dataclasses.fields(registry.mixer_class(name))}
 
 
-@pytest.mark.parametrize("name", list(trainable()))
-def test_loss_falls(name):
-    data = training.load_digits()
+@pytest.fixture(scope="module")
+def images():
+    return training.load_digits().train
+
+
+@pytest.mark.parametrize("name", [n for n in mixers.list_mixers() if has_width(n)])
+def test_loss_falls(name, images):
+    mixer, params, inputs = samples.mixer_sample(name)
+    with mixers.use_backend("reference"):
+        out = mixer(params, *inputs)
+    if isinstance(out, tuple) or out.shape != inputs[0].shape:
+        pytest.skip("a block of the model needs one input and one output of its shape")
     model = training.build_model(training.Settings(mixer=name, dim=16, depth=1))
     rng = numpy.random.default_rng(0)
     params = model.init(rng)
     optimizer = training.AdamW(params, 0.0)
+    x, labels = images.x[:64], images.labels[:64]
     losses = []
     for _ in range(STEPS):
-        chosen = rng.integers(len(data.train.labels), size=64)
-        logits, saved = model.forward(params, data.train.x[chosen])
-        loss, dlogits = training.cross_entropy(logits, data.train.labels[chosen])
+        logits, saved = model.forward(params, x)
+        loss, dlogits = training.cross_entropy(logits, labels)
         optimizer.update(params, model.backward(dlogits, saved)[0], 1e-2)
         losses.append(loss)
     assert numpy.isfinite(losses).all()
-    assert numpy.mean(losses[-4:]) < 0.8 * numpy.mean(losses[:4]), losses
+    assert losses[-1] < 0.7 * losses[0], losses
