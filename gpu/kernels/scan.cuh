@@ -47,6 +47,16 @@ __device__ __forceinline__ index_t place(const scan_t& s, const int* order, int 
 #endif
 }
 
+// where token t of one channel is stored, given that for token `start`, not far from it
+__device__ __forceinline__ index_t element(const scan_t& s, const int* order, const block_t& k, int column, int t,
+                                           int start, index_t at_start) {
+#if ORDERED
+  return place(s, order, k.item, t) * s.channels + k.channel + column;
+#else
+  return at_start + (t - start) * (s.step * s.channels);
+#endif
+}
+
 __device__ __forceinline__ acc_t step_size(acc_t raw) { return SOFTPLUS ? fast_softplus(raw) : raw; }
 
 __device__ __forceinline__ acc_t fast_silu(acc_t x) { return x * fast_sigmoid(x); }

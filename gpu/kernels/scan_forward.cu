@@ -81,12 +81,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   T next_u[LOADED], next_delta[LOADED], next_z[LOADED], now_u[LOADED], next_coefficients[COEFFICIENTS][ITEMS];
 
   auto token = [&](int tile, int i) { return k.begin + tile * TILE + row + i * STRIDE; };
+  auto origin = [&](int tile) {
+    return ORDERED ? 0 : place(s, order, k.item, token(tile, 0)) * s.channels + k.channel + column;
+  };
   auto fetch = [&](int tile) {
+    const index_t at_start = origin(tile);
 #pragma unroll
     for (int i = 0; i < LOADED; i++) {
       int t = token(tile, i);
       bool valid = loads && t < k.end;
-      index_t at = valid ? place(s, order, k.item, t) * s.channels + k.channel + column : 0;
+      index_t at = valid ? element(s, order, k, column, t, token(tile, 0), at_start) : 0;
       next_u[i] = valid ? u[at] : T();
       next_delta[i] = valid ? delta[at] : T();
     }
@@ -143,12 +147,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
   for (int tile = 0; tile < tiles; tile++) {
     const int half = tile & 1, start = k.begin + tile * TILE;
+    const index_t at_start = origin(tile);
 #if GATED
 #pragma unroll
     for (int i = 0; i < LOADED; i++) {
       int t = token(tile, i);
       bool valid = loads && t < k.end;
-      next_z[i] = valid ? z[place(s, order, k.item, t) * s.channels + k.channel + column] : T();
+      next_z[i] = valid ? z[element(s, order, k, column, t, token(tile, 0), at_start)] : T();
     }
 #endif
     if (tile + 1 < tiles) fetch(tile + 1);
@@ -191,7 +196,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #if GATED
         value *= fast_silu(ld(next_z[i]));
 #endif
-        st(&y[place(s, order, k.item, t) * s.channels + k.channel + column], value);
+        st(&y[element(s, order, k, column, t, token(tile, 0), at_start)], value);
       }
       now_u[i] = next_u[i];
     }

@@ -61,11 +61,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   auto first_token = [&](int n) { return k.begin + (ascending ? n : tiles - 1 - n) * TILE; };
   auto fetch = [&](int n) {
     const int start = first_token(n);
+    const index_t at_start =
+        ORDERED ? 0 : place(s, order, k.item, start + row) * s.channels + k.channel + column;
 #pragma unroll
     for (int i = 0; i < LOADED; i++) {
       int t = start + row + i * STRIDE;
       bool valid = loads && t < k.end;
-      index_t at = valid ? place(s, order, k.item, t) * s.channels + k.channel + column : 0;
+      index_t at = valid ? element(s, order, k, column, t, start + row, at_start) : 0;
       next_source[i] = valid ? source[at] : T();
       next_delta[i] = valid ? delta[at] : T();
 #if GATED
