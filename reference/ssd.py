@@ -32,10 +32,10 @@ def ssd_scan_forward(
     step = _step_size(dt, dt_bias, dt_softplus, dt_limit)
     S = numpy.zeros((b, h, p, n), x.dtype) if h0 is None else h0.copy()
     s = numpy.empty(x.shape, x.dtype)
-    states = numpy.empty((b, -(-l // q), h, p, n), x.dtype)
+    states = numpy.empty((b, -(-l // q), h, n, p), x.dtype)
     for t in range(l):
         if t % q == 0:
-            states[:, t // q] = S
+            states[:, t // q] = S.swapaxes(2, 3)
         S = _advance(S, x[:, t], step[:, t], A, B[:, t])
         s[:, t] = (S * _per_head(C[:, t], h)).sum(axis=-1)
     if D is not None:
@@ -74,7 +74,7 @@ def ssd_scan_backward(dout, saved):
     carried = numpy.zeros((b, h, p, n), x.dtype) if dout.last_state is None else dout.last_state.copy()
     for chunk in reversed(range(saved.states.shape[1])):
         tokens = range(chunk * q, min(l, (chunk + 1) * q))
-        S = [saved.states[:, chunk]]
+        S = [saved.states[:, chunk].swapaxes(2, 3)]
         for t in tokens:
             S.append(_advance(S[-1], x[:, t], step[:, t], A, B[:, t]))
         for t in reversed(tokens):
@@ -134,9 +134,8 @@ def ssd_state_update_backward(dout, saved):
     token = lambda a: None if a is None else a[:, None]
     sequence = {name: token(getattr(saved, name)) for name in ("x", "dt", "B", "C", "z")}
     constant = {name: getattr(saved, name) for name in ("A", "D", "dt_bias", "dt_softplus", "dt_limit")}
-    scan = types.SimpleNamespace(
-        **sequence, **constant, h0=saved.state, states=token(saved.state), chunk_size=1
-    )
+    states = token(saved.state.swapaxes(2, 3))
+    scan = types.SimpleNamespace(**sequence, **constant, h0=saved.state, states=states, chunk_size=1)
     douts = types.SimpleNamespace(y=token(dout.y), last_state=dout.state)
     dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dstate = ssd_scan_backward(douts, scan)
     first = lambda a: None if a is None else a[:, 0]

@@ -79,7 +79,7 @@ def ssd_scan(
 
     Notes
     -----
-    Saved: `states` (b, ceil(l / q), h, p, n) with q = min(chunk_size, 64), the state before every q-th token;
+    Saved: `states` (b, ceil(l / q), h, n, p) with q = min(chunk_size, 64), the state before every q-th token;
     everything else is recomputed in the backward. In matrices, per chunk of q tokens:
     2 (g q n + h q p + 2 h p n) flops per token forward, about three times that backward.
     Source: Dao & Gu 2024, arXiv:2405.21060, section 6.

@@ -48,7 +48,17 @@ from mixers.zoo.mlp import (
     StripMlp,
 )
 from mixers.zoo.spectral import DctMixer
-from mixers.zoo.ssm import Es2d, Evss, Mamba, MambaYoloLs, MambaYoloRg, PlainMamba, Ss2d, Vim
+from mixers.zoo.ssm import (
+    Es2d,
+    Evss,
+    Mamba,
+    Mamba2,
+    MambaYoloLs,
+    MambaYoloRg,
+    PlainMamba,
+    Ss2d,
+    Vim,
+)
 
 __all__ = [
     "AxialShift",
@@ -75,6 +85,7 @@ __all__ = [
     "Karat",
     "Lka",
     "Mamba",
+    "Mamba2",
     "MambaYoloLs",
     "MambaYoloRg",
     "MixShift",

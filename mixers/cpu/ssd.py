@@ -1,0 +1,195 @@
+"""State-space scans with one decay per head on the CPU: chunks of tokens as products of matrices."""
+
+from types import SimpleNamespace
+
+import numpy
+
+from mixers.cpu import aligned, ssd_kernels
+from mixers.cpu.aligned import flat
+from mixers.cpu.elementwise import softplus_backward, softplus_forward
+from mixers.cpu.matrix import no_bias
+from mixers.cpu.reduction import sum_rows
+from mixers.cpu.runner import run
+
+# the longest chunk, and the heads of a task: more share products, but their states leave the caches
+_LONGEST = 64
+_HEADS = (4, 3, 2, 1)
+
+# tasks below which heads are not put together, and heads of a task of a single step
+_TASKS = 16
+_UPDATED = 8
+
+
+def ssd_scan_forward(
+    x,
+    dt,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    dt_bias=None,
+    dt_softplus=False,
+    dt_limit=None,
+    h0=None,
+    chunk_size=256,
+    return_last_state=False,
+    save=True,
+):
+    """Chunk after chunk, for some heads at a time."""
+    b, l, h, p = x.shape
+    n = B.shape[3]
+    q = min(chunk_size, _LONGEST)
+    y = aligned.empty(x.shape, x.dtype)
+    last_state = aligned.empty((b, h, n, p), x.dtype)
+    states = aligned.empty((b, -(-l // q), h, n, p) if save else 0, x.dtype)
+    steps = _step_size(dt, dt_bias, dt_softplus, dt_limit)
+    arrays = _flattened(x, steps, A, B, C, _by_channel(D, p), z)
+    outs = (a.reshape(-1) for a in (last_state, y, states))
+    _run(ssd_kernels.forward, x, B, q, arrays, _rows(h0, last_state).reshape(-1), *outs)
+    return (y, _as_state(last_state) if return_last_state else None), (states if save else None,)
+
+
+def ssd_scan_backward(dout, saved):
+    """The chunks from last to first; the products of a chunk are computed again."""
+    x, A, B, C, D, z = saved.x, saved.A, saved.B, saved.C, saved.D, saved.z
+    b, _, h, p = x.shape
+    g, n = B.shape[2:]
+    q = min(saved.chunk_size, _LONGEST)
+    steps = _step_size(saved.dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
+    dy = numpy.zeros(x.shape, x.dtype) if dout.y is None else dout.y
+    dx, dsteps = aligned.empty(x.shape, x.dtype), aligned.empty(steps.shape, x.dtype)
+    dz = aligned.empty(x.shape if z is not None else 0, x.dtype)
+    parts = h // g // _heads(b, h, g)
+    dB, dC = (aligned.empty((parts, B.size), x.dtype) for _ in range(2))
+    dA, dD = aligned.zeros((b, h), x.dtype), aligned.zeros((b, h * p), x.dtype)
+    dh0 = aligned.empty((b, h, n, p), x.dtype)
+    arrays = _flattened(x, steps, A, B, C, _by_channel(D, p), z)
+    results = tuple(a.reshape(-1) for a in (dx, dsteps, dz, dB, dC, dA, dD, dh0))
+    ends = _rows(dout.last_state, dh0).reshape(-1)
+    _run(ssd_kernels.backward, x, B, q, arrays, flat(dy), flat(saved.states), ends, results)
+    ddt = _step_size_backward(dsteps, saved.dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
+    dskip = dD.sum(axis=0).reshape(h, p)
+    return (
+        dx,
+        ddt,
+        dA.sum(axis=0),
+        sum_rows(dB).reshape(B.shape),
+        sum_rows(dC).reshape(C.shape),
+        None if D is None else dskip.sum(axis=1) if D.ndim == 1 else dskip,
+        None if z is None else dz,
+        None if saved.dt_bias is None else ddt.sum(axis=(0, 1)),
+        None if saved.h0 is None else _as_state(dh0),
+    )
+
+
+def ssd_state_update_forward(
+    state,
+    x,
+    dt,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    dt_bias=None,
+    dt_softplus=False,
+    dt_limit=None,
+    out_state=None,
+    save=True,
+):
+    """One sweep over the state."""
+    b, h, p = x.shape
+    g, n = B.shape[1:]
+    y = aligned.empty(x.shape, x.dtype)
+    in_place = out_state is not None and out_state.flags.c_contiguous and out_state.flags.writeable
+    new_state = out_state if in_place else aligned.empty(state.shape, x.dtype)
+    steps = _step_size(dt, dt_bias, dt_softplus, dt_limit)
+    run(
+        ssd_kernels.update,
+        b * -(-h // _UPDATED) if x.size else 0,
+        _flattened(x, steps, A, B, C, _by_channel(D, p), z),
+        *(flat(numpy.exp(steps * A)), flat(state), new_state.reshape(-1), y.reshape(-1)),
+        *((b, h, p, g, n), _UPDATED),
+        work=state.size * 3,
+    )
+    if out_state is not None and not in_place:
+        out_state[...] = new_state
+        new_state = out_state
+    return (y, new_state), ()
+
+
+def ssd_state_update_backward(dout, saved):
+    """The scan over a sequence of one token, whose saved states are the one before it."""
+    token = lambda a: None if a is None else a[:, None]
+    sequence = {name: token(getattr(saved, name)) for name in ("x", "dt", "B", "C", "z")}
+    constant = {name: getattr(saved, name) for name in ("A", "D", "dt_bias", "dt_softplus", "dt_limit")}
+    states = token(saved.state.swapaxes(2, 3))
+    scan = SimpleNamespace(**sequence, **constant, h0=saved.state, states=states, chunk_size=1)
+    gradients = ssd_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
+    dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dstate = gradients
+    first = lambda a: None if a is None else a[:, 0]
+    return dstate, first(dx), first(ddt), dA, first(dB), first(dC), dD, first(dz), ddt_bias
+
+
+def _run(kernel, x, B, q, *arguments):
+    (b, l, h, p), (g, n) = x.shape, B.shape[2:]
+    heads = _heads(b, h, g)
+    q = min(q, max(l, 1))
+    run(
+        kernel,
+        b * h // heads if h * p else 0,
+        *arguments,
+        *((b, l, h, p, g, n), (q, heads), no_bias(x)),
+        work=x.size * (q + 2 * n) / 4,
+    )
+
+
+def _heads(b, h, g):
+    """Heads of a task: of one group, and few enough for many tasks."""
+    return next(r for r in _HEADS if h // g % r == 0 and (r == 1 or b * h // r >= _TASKS))
+
+
+def _flattened(*arrays):
+    """Each array in one axis, of none where there is none."""
+    none = numpy.empty(0, arrays[0].dtype)
+    return tuple(none if a is None else flat(a) for a in arrays)
+
+
+def _by_channel(D, p):
+    """D as (h, p)."""
+    return D if D is None or D.ndim == 2 else numpy.repeat(D[:, None], p, axis=1)
+
+
+def _rows(state, like):
+    """(b, h, p, n) as (b, h, n, p); zeros if there is none."""
+    rows = aligned.zeros(like.shape, like.dtype)
+    if state is not None:
+        rows[...] = state.swapaxes(2, 3)
+    return rows
+
+
+def _as_state(rows):
+    """(b, h, n, p) to (b, h, p, n)."""
+    return numpy.ascontiguousarray(rows.swapaxes(2, 3))
+
+
+def _step_size(dt, dt_bias, softplus, limit):
+    step = _raw_step(dt, dt_bias)
+    if softplus:
+        step = softplus_forward(step, save=False)[0]
+    return step if limit is None else step.clip(*limit)
+
+
+def _step_size_backward(dstep, dt, dt_bias, softplus, limit):
+    """Zero where a bound changed the step."""
+    if limit is not None:
+        free = _step_size(dt, dt_bias, softplus, None)
+        dstep = numpy.where((free < limit[0]) | (free > limit[1]), dstep.dtype.type(0), dstep)
+    if softplus:
+        [dstep] = softplus_backward(dstep, SimpleNamespace(x=_raw_step(dt, dt_bias)))
+    return dstep
+
+
+def _raw_step(dt, dt_bias):
+    return dt if dt_bias is None else dt + dt_bias
