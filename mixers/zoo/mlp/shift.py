@@ -399,13 +399,12 @@ class MixShift(Mixer):
         return specs
 
     def mix(self, p, x):
-        parts = graph.split(x, self._sizes)
-        return graph.concatenate([self._group(p, j, part) for j, part in enumerate(parts)])
+        moves = numpy.repeat(self.shifts, self._sizes)
+        left_right = self._convolve(p, "lr", ops.channel_shift(x, shifts=moves, axis=2, mode="wrap"))
+        return left_right + self._convolve(p, "td", ops.channel_shift(x, shifts=moves, axis=1, mode="wrap"))
 
-    def _group(self, p, j, x):
-        shifts = numpy.full(x.shape[-1], self.shifts[j])
-        left_right, top_down = (
-            ops.channel_shift(x, shifts=shifts, axis=axis, mode="wrap") for axis in (2, 1)
+    def _convolve(self, p, way, x):
+        parts = graph.split(x, self._sizes)
+        return graph.concatenate(
+            [ops.depthwise_conv2d(part, p[f"w_{way}_{j}"], p[f"b_{way}_{j}"]) for j, part in enumerate(parts)]
         )
-        y = ops.depthwise_conv2d(left_right, p[f"w_lr_{j}"], p[f"b_lr_{j}"])
-        return y + ops.depthwise_conv2d(top_down, p[f"w_td_{j}"], p[f"b_td_{j}"])
