@@ -67,3 +67,15 @@ def atrous(h, w, row, column, by_columns=False):
     """
     part = _grid(h + h % 2, w + w % 2)[row::2, column::2]
     return (part.T if by_columns else part).ravel()
+
+
+def zigzag(h, w):
+    """Along the antidiagonals, alternately up and down, starting to the right: the order of JPEG coefficients.
+
+    >>> zigzag(3, 3)
+    array([0, 1, 3, 6, 4, 2, 5, 7, 8])
+    """
+    row, column = numpy.indices((h, w))
+    diagonal = row + column
+    along = numpy.where(diagonal % 2 == 1, row, -row)
+    return numpy.lexsort((along.ravel(), diagonal.ravel()))

@@ -44,9 +44,7 @@ def test_is_a_circular_convolution(backend, grid):
     W = numpy.fft.rfft2(kernel, axes=(0, 1))
     with mixers.use_backend(backend):
         y = ops.global_filter(x, W.real, W.imag)
-    wanted = sum(
-        kernel[i, j] * numpy.roll(x, (i, j), axis=(1, 2)) for i in range(h) for j in range(w)
-    )
+    wanted = sum(kernel[i, j] * numpy.roll(x, (i, j), axis=(1, 2)) for i in range(h) for j in range(w))
     numpy.testing.assert_allclose(y, wanted, atol=1e-13)
 
 

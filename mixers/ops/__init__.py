@@ -5,7 +5,9 @@ mixers.cpu and the CUDA launchers in mixers.gpu.
 """
 
 from mixers.ops.activation import gate, star_relu
+from mixers.ops.bands import band_mean, band_scale
 from mixers.ops.branch import branch_attention
+from mixers.ops.complex_mlp import block_complex_mlp
 from mixers.ops.conv import causal_conv1d, causal_conv1d_update, depthwise_conv2d
 from mixers.ops.elementwise import (
     absolute,
@@ -24,6 +26,7 @@ from mixers.ops.elementwise import (
     tanh,
 )
 from mixers.ops.filter import global_filter
+from mixers.ops.fourier import fourier_real, irfft, rfft
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
 from mixers.ops.kan_edges import kan_edges
@@ -31,11 +34,14 @@ from mixers.ops.kan_layer import kan_contract
 from mixers.ops.kan_map import kan_map_attention, simplex_projection
 from mixers.ops.linear import axis_linear, linear, token_mlp
 from mixers.ops.long_conv import long_conv1d
+from mixers.ops.long_conv2d import long_conv2d
 from mixers.ops.norm import layer_norm, rms_norm
 from mixers.ops.pooling import avg_pool
 from mixers.ops.resample import avg_pool_2x2, nearest_upsample, token_mean
+from mixers.ops.s4d import s4d_kernel
 from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
 from mixers.ops.shift import channel_shift, shift_linear
+from mixers.ops.spatial import spatial_matmul
 from mixers.ops.spectral import dct, idct
 from mixers.ops.ssd import ssd_scan, ssd_state_update
 from mixers.ops.strip import relative_bias, strip_linear
@@ -49,7 +55,10 @@ __all__ = [
     "avg_pool",
     "avg_pool_2x2",
     "axis_linear",
+    "band_mean",
+    "band_scale",
     "batch_norm",
+    "block_complex_mlp",
     "branch_attention",
     "causal_conv1d",
     "causal_conv1d_update",
@@ -58,6 +67,7 @@ __all__ = [
     "depthwise_conv2d",
     "div",
     "exp",
+    "fourier_real",
     "gate",
     "gelu",
     "gelu_tanh",
@@ -66,6 +76,7 @@ __all__ = [
     "grouped_conv1d",
     "grouped_conv2d",
     "idct",
+    "irfft",
     "kan_attention",
     "kan_contract",
     "kan_edges",
@@ -74,11 +85,14 @@ __all__ = [
     "linear",
     "linear_scan",
     "long_conv1d",
+    "long_conv2d",
     "mul",
     "nearest_upsample",
     "relative_bias",
     "relu",
+    "rfft",
     "rms_norm",
+    "s4d_kernel",
     "selective_scan",
     "selective_state_update",
     "shift_linear",
@@ -87,6 +101,7 @@ __all__ = [
     "simplex_projection",
     "sin",
     "softplus",
+    "spatial_matmul",
     "ssd_scan",
     "ssd_state_update",
     "star_relu",
