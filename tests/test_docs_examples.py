@@ -12,7 +12,6 @@ import sys
 import pytest
 
 import mixers
-from mixers import ops
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted(
