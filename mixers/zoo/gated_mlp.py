@@ -9,11 +9,7 @@ from mixers import graph, initializers, ops
 from mixers.initializers import fan_in_uniform, normal, ones, xavier_uniform, zeros
 from mixers.mixer import Mixer, Parameter
 from mixers.registry import register
-from mixers.zoo.blocks import batch_norm, batch_norm_parameters
-
-
-def _norm(name, c):
-    return {f"{name}_scale": Parameter((c,), ones), f"{name}_bias": Parameter((c,), zeros)}
+from mixers.zoo.blocks import batch_norm, batch_norm_parameters, norm_parameters
 
 
 def _without(specs, *names):
@@ -85,7 +81,7 @@ class Gmlp(Mixer):
         specs = {
             "w_in": Parameter((c, hidden), xavier_uniform(c, hidden)),
             "b_in": Parameter((hidden,), normal(1e-6)),
-            **_norm("norm", hidden // 2),
+            **norm_parameters("norm", hidden // 2),
             "w_token": Parameter((l, l), normal(1e-6)),
             "b_token": Parameter((l,), ones),
             "w_out": Parameter((hidden // 2, c), xavier_uniform(hidden // 2, c)),
@@ -188,10 +184,10 @@ class MultiAxisGmlp(Mixer):
         for branch, size, factor in self._branches():
             hidden, n = m * factor, size[0] * size[1]
             specs |= {
-                **_norm(f"{branch}_norm", m),
+                **norm_parameters(f"{branch}_norm", m),
                 f"{branch}_w_in": Parameter((m, hidden), linear),
                 f"{branch}_b_in": Parameter((hidden,), zeros),
-                **_norm(f"{branch}_gate_norm", hidden // 2),
+                **norm_parameters(f"{branch}_gate_norm", hidden // 2),
                 f"{branch}_w_token": Parameter((n, n), linear),
                 f"{branch}_b_token": Parameter((n,), zeros),
                 f"{branch}_w_out": Parameter((hidden // 2, m), linear),
@@ -328,10 +324,10 @@ class CrossGating(Mixer):
             specs |= {
                 f"w_{s}": Parameter((c_in, c), lecun(c_in)),
                 f"b_{s}": Parameter((c,), zeros),
-                **_norm(f"{s}_norm", c),
+                **norm_parameters(f"{s}_norm", c),
                 f"{s}_w_in": Parameter((c, c), lecun(c)),
                 f"{s}_b_in": Parameter((c,), zeros),
-                **_norm(f"{s}_gate_norm", c),
+                **norm_parameters(f"{s}_gate_norm", c),
                 f"{s}_gate_w_in": Parameter((c, 2 * c), lecun(c)),
                 f"{s}_gate_b_in": Parameter((2 * c,), zeros),
                 f"{s}_gate_w_grid": Parameter((n_grid, n_grid), normal(0.02)),
@@ -382,7 +378,7 @@ def _conv_transpose_2x2(x, w, bias):
     # columns ordered (p, q, c)
     cells = ops.linear(x, w.transpose(2, 0, 1, 3).reshape(w.shape[2], 4 * c))
     y = cells.reshape(b, h, width, 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * width, c)
-    return y if bias is None else y + bias
+    return y if bias is None else ops.add(y, bias)
 
 
 @register(
@@ -446,12 +442,12 @@ class NinGate(Mixer):
         return {
             "w_proj": Parameter((c, c), uniform(c)),
             "b_proj": Parameter((c,), uniform(c)),
-            **_norm("token_norm", c),
+            **norm_parameters("token_norm", c),
             "w_token_in": Parameter((t, l), uniform(l)),
             "b_token_in": Parameter((t,), uniform(l)),
             "w_token_out": Parameter((l, t), uniform(t)),
             "b_token_out": Parameter((l,), uniform(t)),
-            **_norm("channel_norm", c),
+            **norm_parameters("channel_norm", c),
             "w_channel_in": Parameter((c, d), uniform(c)),
             "b_channel_in": Parameter((d,), uniform(c)),
             "w_channel_out": Parameter((d, c), uniform(d)),
@@ -641,7 +637,7 @@ class CoordinateLocalAttention(Mixer):
         c, k, inputs = self.dim, self.kernel_size, self.dim // self.conv_groups
         return {
             "w_conv": Parameter((k, inputs, c), initializers.kaiming_uniform(k * inputs)),
-            **_norm("norm", c),
+            **norm_parameters("norm", c),
         }
 
     def mix(self, p, x):
