@@ -11,7 +11,9 @@ def raft_mlp(mixer):
 
     def layer(x, axis, w_in, b_in, w_out, b_out):
         b, h, w, c = x.shape
-        order, back = ((0, 2, 4, 3, 1), (0, 4, 1, 3, 2)) if axis == "h" else ((0, 1, 4, 3, 2), (0, 1, 4, 3, 2))
+        order, back = (
+            ((0, 2, 4, 3, 1), (0, 4, 1, 3, 2)) if axis == "h" else ((0, 1, 4, 3, 2), (0, 1, 4, 3, 2))
+        )
         moved = x.reshape(b, h, w, r, c // r).permute(order)
         y = functional.gelu(functional.linear(moved.flatten(3), w_in, b_in))
         return functional.linear(y, w_out, b_out).reshape(moved.shape).permute(back).reshape(x.shape)
@@ -162,11 +164,9 @@ def multi_axis_gmlp(mixer):
 
     def token_linear(x, w, b, size, across):
         batch, height, width, c = x.shape
-        (gh, gw), (fh, fw) = (size, (height // size[0], width // size[1])), size
-        if across:
-            fh, fw = height // gh, width // gw
-        else:
-            gh, gw = height // fh, width // fw
+        # gh x gw windows of fh x fw tokens
+        other = height // size[0], width // size[1]
+        (gh, gw), (fh, fw) = (size, other) if across else (other, size)
         cells = x.reshape(batch, gh, fh, gw, fw, c)
         order = (0, 2, 4, 5, 1, 3) if across else (0, 1, 3, 5, 2, 4)
         moved = cells.permute(order)
