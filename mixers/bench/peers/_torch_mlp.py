@@ -96,7 +96,7 @@ def spatial_shift_v2(mixer):
 
 def _strip_linear(x, w, b, axis):
     """x (b, c, h, w); a grouped convolution over the strips, whose channels are the positions."""
-    batch, c, height, width = x.shape
+    batch, c = x.shape[:2]
     shared, taps, n, _ = w.shape
     cells = x if axis == "w" else x.transpose(2, 3)
     strips = cells.shape[2]
