@@ -268,6 +268,12 @@ OPS = {
         {"b": 2, "c": 6, "n": 4, "g": 1},
         {"b": 64, "c": 2048, "n": 16, "g": 1},
     ),
+    "shifted_window_attention": OpSample(
+        {**dict.fromkeys("qkv", "b h w n d"), "table": "t n"},
+        {"b": 2, "h": 4, "w": 8, "n": 2, "d": 3, "t": 49},
+        {"b": 8, "h": 56, "w": 56, "n": 8, "d": 32, "t": 49},
+        {"window": 4, "shift": 2},
+    ),
     "ssd_scan": _ssd(
         "b l",
         {},
@@ -332,6 +338,11 @@ _INPUTS = {
 # further options of the constructors, where the defaults do not suit the shapes above; "digits" is for the model
 # that `mixers train` builds, on 4 x 4 tokens of 48 channels: like "small" if it is not there
 MIXERS = {
+    "lamamba": {
+        "small": {"window_size": 2, "num_heads": 2, "shift_size": 1},
+        "bench": {"window_size": 7},
+        "digits": {"window_size": 2, "num_heads": 4, "shift_size": 1},
+    },
     "mamba2": {
         "small": {"d_state": 3, "headdim": 4, "ngroups": 2},
         "bench": {},

@@ -1,5 +1,7 @@
 """Sums of wavelets and rational functions in NumPy, with their derivatives."""
 
+import math
+
 import numpy
 
 
@@ -89,10 +91,16 @@ def _meyer(z):
 
 
 def _shannon(z):
-    near = numpy.abs(z) < 1e-4
-    safe = numpy.where(near, 1.0, z)
-    s = numpy.where(near, 1.0 - z * z / 6.0, numpy.sin(safe) / safe)
-    return s, numpy.where(near, -z / 3.0, (numpy.cos(safe) - s) / safe)
+    """sin(z) / z and its derivative; below 1 by their series, as the difference of cos z and sin(z) / z vanishes."""
+    near = numpy.abs(z) < 1.0
+    small, safe = numpy.where(near, z, 0.0), numpy.where(near, 1.0, z)
+    psi, slope = numpy.zeros_like(z), numpy.zeros_like(z)
+    for k in range(11):
+        term = (-1.0) ** k * small ** (2 * k) / math.factorial(2 * k + 1)
+        psi += term
+        slope += (-1.0) ** k * 2 * k * small ** max(2 * k - 1, 0) / math.factorial(2 * k + 1)
+    far = numpy.sin(safe) / safe
+    return numpy.where(near, psi, far), numpy.where(near, slope, (numpy.cos(safe) - far) / safe)
 
 
 _WAVELETS = {

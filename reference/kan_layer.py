@@ -1,5 +1,7 @@
 """Kolmogorov-Arnold layers in NumPy: bases with their derivatives, contracted with coefficients."""
 
+import math
+
 import numpy
 
 
@@ -18,7 +20,9 @@ def kan_contract_backward(dout, saved):
     found = _expand(x, w.shape[1], saved.first, saved.second, *options)
     e = numpy.einsum("...o,igo->...ig", dout, w)
     rows = tuple(range(x.ndim - 1))
-    dw = numpy.einsum("nig,no->igo", found.values.reshape(-1, *w.shape[:2]), dout.reshape(-1, w.shape[2]))
+    count = math.prod(x.shape[:-1])
+    beta = found.values.reshape(count, *w.shape[:2])
+    dw = numpy.einsum("nig,no->igo", beta, dout.reshape(count, w.shape[2]))
     dfirst = None if found.by_first is None else (e * found.by_first).sum(axis=rows)
     dsecond = None if found.by_second is None else (e * found.by_second).sum(axis=rows)
     return (e * found.by_x).sum(axis=-1), dw, dfirst, dsecond

@@ -147,7 +147,7 @@ def test_bad_calls_are_rejected(name):
     with pytest.raises(ValueError, match=f"{name}: x must have shape"):
         mixer(params, x[..., :-1], *rest)
     with pytest.raises(ValueError, match=f"{name}: x must have shape"):
-        mixer(params, x[0, 0], *rest)
+        mixer(params, x[(0,) * (x.ndim - 1)], *rest)
     with pytest.raises(TypeError, match=f"{name}: x must be float16"):
         mixer(params, x.astype(int), *rest)
     with pytest.raises(ValueError, match="surplus nonsense"):
@@ -157,8 +157,10 @@ def test_bad_calls_are_rejected(name):
             mixer({n: p for n, p in params.items() if n != missing}, x, *rest)
         with pytest.raises(ValueError, match=rf"{name}: params\['{missing}'\] must have shape"):
             mixer({**params, missing: params[missing][..., None]}, x, *rest)
-    with pytest.raises((ValueError, TypeError), match=f"{name}: dim must be an integer >= 1"):
-        dataclasses.replace(mixer, dim=0)
+    # a layer maps in_features to out_features
+    size = "dim" if "dim" in {field.name for field in dataclasses.fields(mixer)} else "in_features"
+    with pytest.raises((ValueError, TypeError), match=f"{name}: {size} must be an integer >= 1"):
+        dataclasses.replace(mixer, **{size: 0})
     if mixers.describe(name).grid_tied:
         longer = numpy.concatenate([x, x], axis=1)
         with pytest.raises(ValueError, match=f"{name}: x must have"):

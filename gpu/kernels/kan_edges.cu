@@ -54,10 +54,18 @@ __device__ __forceinline__ edge_t wavelet(acc_t z) {
     e.value = sine * m;
     e.slope = sign(z) * (pi * cosine * m + sine * dm);
   } else if (FUNCTION == 4) {
-    bool near = fabs(z) < acc_t(1e-4);
-    acc_t safe = near ? acc_t(1) : z;
-    e.value = near ? 1 - z * z * acc_t(1.0 / 6) : sin(safe) / safe;
-    e.slope = near ? z * acc_t(-1.0 / 3) : (cos(safe) - e.value) / safe;
+    // the difference of cos z and sin(z) / z vanishes near 0: series in z^2, term by term
+    bool near = fabs(z) < 1;
+    acc_t safe = near ? acc_t(1) : z, square = z * z, term = 1, series = 1, slope = 0;
+#pragma unroll
+    for (int k = 1; k < 12; k++) {
+      term *= -square / acc_t(2 * k * (2 * k + 1));
+      series += term;
+      slope += acc_t(2 * k) * term;
+    }
+    acc_t far = sin(safe) / safe;
+    e.value = near ? series : far;
+    e.slope = near ? (z == 0 ? z : slope / z) : (cos(safe) - far) / safe;
   } else {
     acc_t square = z * z, bell = exp(acc_t(-0.5) * square);
     const acc_t hat = acc_t(0.86732507058407751832);

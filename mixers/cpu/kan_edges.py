@@ -22,7 +22,7 @@ from mixers.cpu.simd import (
     tile,
     zeros,
 )
-from mixers.cpu.vector_math import exp, sincos
+from mixers.cpu.vector_math import exp, polynomial, sincos
 
 _MEXICAN_HAT, _MORLET, _GAUSSIAN, _MEYER, _SHANNON, _RATIONAL = range(6)
 _KINDS = {
@@ -37,6 +37,9 @@ _KINDS = {
 _TILE, _ROWS = 8, 64
 # slices of the rows with gradients of their own
 _SLICES = 16
+# sin(z) / z, and its derivative over z, as series in z^2
+_sinc = polynomial(*((-1.0) ** k / math.factorial(2 * k + 1) for k in range(11)))
+_sinc_slope = polynomial(*((-1.0) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(1, 12)))
 _HAT = 2.0 / (math.sqrt(3.0) * math.pi**0.25)
 
 
@@ -116,12 +119,13 @@ def _wavelet(kind, z):
     if kind == _MEYER:
         return _meyer(z)
     if kind == _SHANNON:
-        near = abs(z) < 1e-4
-        safe = select(near, 1.0, z)
+        # the difference of cos z and sin(z) / z vanishes near 0
+        near = abs(z) < 1.0
+        safe, square = select(near, 1.0, z), z * z
         sine, cosine = sincos(safe)
-        square = z * z
-        psi = select(near, 1.0 - square * (1.0 / 6.0), sine / safe)
-        return psi, select(near, z * (-1.0 / 3.0), (cosine - psi) / safe)
+        psi = sine / safe
+        slope = select(near, z * _sinc_slope(square), (cosine - psi) / safe)
+        return select(near, _sinc(square), psi), slope
     square = z * z
     e = exp(square * -0.5)
     if kind == _MEXICAN_HAT:

@@ -48,7 +48,9 @@ def _project(x, y, rows, n, counter):
             # without the common offset no digits are lost
             highest = x[start]
             for j in range(n):
-                highest = highest if x[start + j] <= highest else x[start + j]
+                value = x[start + j]
+                if value > highest or value != value:
+                    highest = value
             for j in range(0, n, lanes(x)):
                 store(row, j, load_first(x, start + j, min(lanes(x), n - j)) - highest)
             for j in range(n, row.size):

@@ -310,7 +310,7 @@ class KanFourier(Layer):
 
     def sum_edges(self, p, x):
         y = ops.kan_contract(x, concatenate((p.w_cos, p.w_sin), axis=1), basis="fourier")
-        return y + p.b if self.bias else y
+        return ops.add(y, p.b) if self.bias else y
 
 
 @register(

@@ -146,7 +146,7 @@ class _Selectable:
             y = part if y is None else y + part
         if self.base:
             y = y + ops.linear(ops.silu(x), p.w_base)
-        return y + p.b if self.bias else y
+        return ops.add(y, p.b) if self.bias else y
 
     def _weights(self, p):
         """The weights (i, members) or (members,), None without any."""
