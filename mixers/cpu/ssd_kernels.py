@@ -13,7 +13,8 @@ The running sum is kept as the sum of two numbers: its differences would lose di
 import math
 
 from mixers.cpu.aligned import scratch
-from mixers.cpu.matrix import fill_panel, fill_panel_transposed, multiply_panel, panel_width
+from mixers.cpu.matrix import panel_width
+from mixers.cpu.products import BELOW, LOWER, UPPER, WHOLE, product
 from mixers.cpu.runner import helper, kernel, routine, tasks
 from mixers.cpu.simd import (
     full,
@@ -29,50 +30,7 @@ from mixers.cpu.simd import (
 )
 from mixers.cpu.vector_math import exp2, silu, silu_derivative
 
-# rows of a triangular product that share one depth
-_STRIP = 28
-
-# what _product knows of its matrices: nothing; the left one is lower triangular, or upper; only the lower
-# triangle of the result is wanted
-_WHOLE, _LOWER, _UPPER, _BELOW = 0, 1, 2, 3
-
 _LOG2_E = math.log2(math.e)
-
-
-@routine
-def _product(left, right, out, sizes, panel, none, transposed, shape, add):
-    """out (rows, columns) = left (rows, depth) right (depth, columns), or add to it.
-
-    left is (array, offset, row step, column step), right and out (array, offset, row step); right is the
-    transpose of what is given if `transposed`.
-    """
-    A, a, a_row, a_column = left
-    X, x, x_row = right
-    Y, y, y_row = out
-    rows, depth, columns = sizes
-    width = panel_width(X)
-    for j in range(0, columns, width):
-        count = min(width, columns - j)
-        if transposed:
-            fill_panel_transposed((X, x + j * x_row, x_row), (panel, 0), depth, count)
-        else:
-            fill_panel((X, x + j, x_row), (panel, 0), depth, count)
-        begin = j if shape == _BELOW else 0
-        strip = _STRIP if shape == _LOWER or shape == _UPPER else max(rows - begin, 1)
-        for i in range(begin, rows, strip):
-            here = min(strip, rows - i)
-            first = i if shape == _UPPER else 0
-            last = min(i + here, depth) if shape == _LOWER else depth
-            multiply_panel(
-                (A, a + i * a_row + first * a_column, a_row, a_column),
-                (panel, first * width),
-                none,
-                (Y, y + i * y_row + j, y_row),
-                here,
-                last - first,
-                count,
-                add,
-            )
 
 
 @routine
@@ -171,10 +129,10 @@ def _weigh_backward(products, weighed, inner, crossing, sums, factors, counting,
                 store(inner, at, zeros(products))
                 continue
             decay = _decay(factors, t, s, counting)
-            product = load(products, at) * decay
+            value = load(products, at) * decay
             pulled = load(inner, at) * load(step, s)
-            reached = mul_add(select(decay == 0.0, 0.0, pulled), product, load(sums, s))
-            store(weighed, at, product)
+            reached = mul_add(select(decay == 0.0, 0.0, pulled), value, load(sums, s))
+            store(weighed, at, value)
             store(inner, at, select(load(counting, 0) <= full(sums, t - s), pulled * decay, 0.0))
             store(sums, s, reached)
             total = total + select(load(counting, 0) < full(sums, t - s), reached, 0.0)
@@ -248,7 +206,7 @@ def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
             length, token = min(q, l - chunk * q), item * l + chunk * q
             of = (token * g + group) * n
             square = length, n, length
-            _product(
+            product(
                 (C, of, g * n, 1),
                 (B, of, g * n),
                 (products, 0, row),
@@ -256,7 +214,7 @@ def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
                 panel,
                 none,
                 True,
-                _BELOW,
+                BELOW,
                 False,
             )
             for head in range(first, first + heads):
@@ -267,14 +225,14 @@ def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
                 _weigh(products, weighed, factors, counting, length, row)
                 _scale_rows((x, at, h * p), step, driven, length, p)
                 out, over = (y, at, h * p), (length, length, p)
-                _product((weighed, 0, row, 1), (driven, 0, p), out, over, panel, none, False, _LOWER, False)
+                product((weighed, 0, row, 1), (driven, 0, p), out, over, panel, none, False, LOWER, False)
                 _scale_rows((C, of, g * n), growth, grown, length, n)
                 over = length, n, p
-                _product((grown, 0, n, 1), (held, own, p), out, over, panel, none, False, _WHOLE, True)
+                product((grown, 0, n, 1), (held, own, p), out, over, panel, none, False, WHOLE, True)
                 _scale_rows((driven, 0, p), fade, driven, length, p)
                 _scale(held, own, size, whole)
                 out, over = (held, own, p), (n, length, p)
-                _product((B, of, 1, g * n), (driven, 0, p), out, over, panel, none, False, _WHOLE, True)
+                product((B, of, 1, g * n), (driven, 0, p), out, over, panel, none, False, WHOLE, True)
                 if D.size or z.size:
                     _finish(y, x, D, z, at, head * p, h * p, length, p)
         _copy(held, 0, last_state, (item * h + first) * size, heads * size)
@@ -368,7 +326,7 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
             of = (token * g + group) * n
             to = part * b * l * g * n + of
             square, tall, flat = (length, n, length), (length, n, p), (length, p, n)
-            _product(
+            product(
                 (C, of, g * n, 1),
                 (B, of, g * n),
                 (products, 0, row),
@@ -376,7 +334,7 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
                 panel,
                 none,
                 True,
-                _BELOW,
+                BELOW,
                 False,
             )
             for head in range(first, first + heads):
@@ -389,23 +347,19 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
                     _weigh(products, weighed, factors, counting, length, row)
                     _scale_rows((x, at, stride), step, wide, length, p)
                     out = reached, 0, p
-                    _product(
-                        (weighed, 0, row, 1), (wide, 0, p), out, within, panel, none, False, _LOWER, False
-                    )
+                    product((weighed, 0, row, 1), (wide, 0, p), out, within, panel, none, False, LOWER, False)
                     _scale_rows((C, of, g * n), growth, narrow, length, n)
-                    _product(
-                        (narrow, 0, n, 1), (states, start, p), out, tall, panel, none, False, _WHOLE, True
-                    )
+                    product((narrow, 0, n, 1), (states, start, p), out, tall, panel, none, False, WHOLE, True)
                     _pull_gate(dz, dy, x, D, z, reached, at, head * p, stride, length, p)
                 over = length, p, length
                 out = inner, 0, row
-                _product((ds, 0, p, 1), (x, at, stride), out, over, panel, none, True, _BELOW, False)
+                product((ds, 0, p, 1), (x, at, stride), out, over, panel, none, True, BELOW, False)
                 _weigh_backward(products, weighed, inner, crossing, sums, factors, counting, length, row)
                 # x: from the outputs of its chunk, and through the state behind it
                 out = reached, 0, p
-                _product((weighed, 0, 1, row), (ds, 0, p), out, within, panel, none, False, _UPPER, False)
+                product((weighed, 0, 1, row), (ds, 0, p), out, within, panel, none, False, UPPER, False)
                 _scale_rows((B, of, g * n), fade, narrow, length, n)
-                _product((narrow, 0, n, 1), (carried, own, p), out, tall, panel, none, False, _WHOLE, True)
+                product((narrow, 0, n, 1), (carried, own, p), out, tall, panel, none, False, WHOLE, True)
                 partial = (item * h + head) * p
                 _pull_inputs(
                     dx, dD, x, D, ds, reached, step, by_input, at, head * p, partial, stride, length, p
@@ -413,23 +367,23 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
                 # C: through the state before the chunk, and from its inputs
                 _scale_rows((ds, 0, p), growth, wide, length, p)
                 out = pulled, 0, n
-                _product((wide, 0, p, 1), (states, start, p), out, flat, panel, none, True, _WHOLE, False)
+                product((wide, 0, p, 1), (states, start, p), out, flat, panel, none, True, WHOLE, False)
                 for t in range(length):
                     from_before[t] = _dot(pulled, t * n, C, of + t * g * n, n)
                 _add_rows(pulled, (dC, to, g * n), length, n, head == first)
                 over, out = (length, length, n), (dC, to, g * n)
-                _product((inner, 0, row, 1), (B, of, g * n), out, over, panel, none, False, _LOWER, True)
+                product((inner, 0, row, 1), (B, of, g * n), out, over, panel, none, False, LOWER, True)
                 # B: through the state behind the chunk, and to its outputs
                 for t in range(length):
                     fade[t] *= step[t]
                 _scale_rows((x, at, stride), fade, wide, length, p)
                 out = pulled, 0, n
-                _product((wide, 0, p, 1), (carried, own, p), out, flat, panel, none, True, _WHOLE, False)
+                product((wide, 0, p, 1), (carried, own, p), out, flat, panel, none, True, WHOLE, False)
                 for t in range(length):
                     to_after[t] = _dot(pulled, t * n, B, of + t * g * n, n)
                 _add_rows(pulled, (dB, to, g * n), length, n, head == first)
                 out = dB, to, g * n
-                _product((inner, 0, 1, row), (C, of, g * n), out, over, panel, none, False, _UPPER, True)
+                product((inner, 0, 1, row), (C, of, g * n), out, over, panel, none, False, UPPER, True)
                 # steps: what crosses a token, within the chunk, from before, to after it and through all of it
                 later, earlier = x.dtype.type(0), whole * _dot(carried, own, states, start, size)
                 for t in range(length - 1, -1, -1):
@@ -443,7 +397,7 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
                 _scale(carried, own, size, whole)
                 _scale_rows((C, of, g * n), growth, narrow, length, n)
                 out, over = (carried, own, p), (n, length, p)
-                _product((narrow, 0, 1, n), (ds, 0, p), out, over, panel, none, False, _WHOLE, True)
+                product((narrow, 0, 1, n), (ds, 0, p), out, over, panel, none, False, WHOLE, True)
         _copy(carried, 0, dh0, (item * h + first) * size, heads * size)
 
 

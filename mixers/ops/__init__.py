@@ -5,6 +5,7 @@ mixers.cpu and the CUDA launchers in mixers.gpu.
 """
 
 from mixers.ops.activation import gate, star_relu
+from mixers.ops.attention import shifted_window_attention
 from mixers.ops.bands import band_mean, band_scale
 from mixers.ops.branch import branch_attention
 from mixers.ops.complex_mlp import block_complex_mlp
@@ -96,6 +97,7 @@ __all__ = [
     "selective_scan",
     "selective_state_update",
     "shift_linear",
+    "shifted_window_attention",
     "sigmoid",
     "silu",
     "simplex_projection",

@@ -47,10 +47,11 @@ from mixers.zoo.mlp import (
     StripLsmm,
     StripMlp,
 )
-from mixers.zoo.spectral import DctMixer
+from mixers.zoo.spectral import Afno, DctMixer, DynamicSpectrum, FNet, GlobalFilter
 from mixers.zoo.ssm import (
     Es2d,
     Evss,
+    Lamamba,
     Mamba,
     Mamba2,
     MambaYoloLs,
@@ -61,6 +62,7 @@ from mixers.zoo.ssm import (
 )
 
 __all__ = [
+    "Afno",
     "AxialShift",
     "Catm",
     "ConvMixer",
@@ -70,11 +72,14 @@ __all__ = [
     "CycleMlp",
     "DctMixer",
     "DfcAttention",
+    "DynamicSpectrum",
     "Es2d",
     "Evss",
+    "FNet",
     "FfnifiedAttention",
     "FourierKarat",
     "GatedCnn",
+    "GlobalFilter",
     "Gmlp",
     "Gnconv",
     "Hyena",
@@ -83,6 +88,7 @@ __all__ = [
     "KanFourier",
     "KanRbf",
     "Karat",
+    "Lamamba",
     "Lka",
     "Mamba",
     "Mamba2",

@@ -6,10 +6,12 @@ mamba2       one decay per head, computed as products of matrices
 vim          a scan in both directions
 plain_mamba  images: along snakes that know their direction
 cross_scan   images: along rows and columns, or over every second token
+lamamba      along snakes from four corners, and attention in windows
 mamba_yolo   the convolutions around such a scan
 """
 
 from mixers.zoo.ssm.cross_scan import Es2d, Evss, Ss2d
+from mixers.zoo.ssm.lamamba import Lamamba
 from mixers.zoo.ssm.mamba import Mamba, MambaState
 from mixers.zoo.ssm.mamba2 import Mamba2, Mamba2State
 from mixers.zoo.ssm.mamba_yolo import MambaYoloLs, MambaYoloRg
@@ -19,6 +21,7 @@ from mixers.zoo.ssm.vim import Vim
 __all__ = [
     "Es2d",
     "Evss",
+    "Lamamba",
     "Mamba",
     "Mamba2",
     "Mamba2State",
