@@ -49,8 +49,8 @@ class AxialShift(Mixer):
 
     Notes
     -----
-    x is (b, h, w, c). Parameters w_in, w_lr, w_td, w_out (c, c) and biases b_* (c,), U(+-1/sqrt(c)); norm1_*, norm2_*
-    scale and bias (c,). 8 c flops per element forward.
+    x is (b, h, w, c). Parameters w_in, w_lr, w_td, w_out (c, c) and biases ``b_*`` (c,), U(+-1/sqrt(c)); ``norm1_*``,
+    ``norm2_*`` scale and bias (c,). 8 c flops per element forward.
     Source: Lian et al. 2021, arXiv:2107.08391, eq. 2-4; official AxialShift.
     """
 
