@@ -48,8 +48,8 @@ class MultiAxisGmlp(Mixer):
     Notes
     -----
     x is (b, h, w, c). With m = c input_proj_factor / 2 per branch and k its factor: w_in (c, 2 m), w_out (2 m, c), and
-    per branch (prefix ``grid_`` or ``block_``) norm (m,), w_in (m, m k), gate_norm (m k / 2,), w_token (n, n), b_token (n,),
-    w_out (m k / 2, m). Linears N(0, 0.02), biases zero. The work is linear in the number of tokens.
+    per branch (prefix ``grid_`` or ``block_``) norm (m,), w_in (m, m k), gate_norm (m k / 2,), w_token (n, n),
+    b_token (n,), w_out (m k / 2, m). Linears N(0, 0.02), biases zero. The work is linear in the number of tokens.
     Source: Tu et al. 2022, arXiv:2201.02973, section 3.2; the official Flax layer without norm and skip.
     """
 

@@ -137,9 +137,8 @@ class StripCgsmm(Mixer):
     Notes
     -----
     x is (b, h, w, c). Parameters pos_row (2 h + 1, D), w_row (J, K, w, w), b_row (J, w), w_fuse_row (2 D, D),
-    ``bn_*`` (D,), pos_col (2 w + 1, D), w_col (J, K, h, h), b_col (J, h), w_fuse_col (2 D, D). Tables normal with std 0.02, the
-    rest
-    U(+-1/sqrt(fan_in)). 2 K (h + w) + 8 D flops per element forward.
+    ``bn_*`` (D,), pos_col (2 w + 1, D), w_col (J, K, h, h), b_col (J, h), w_fuse_col (2 D, D). Tables normal
+    with std 0.02, the rest U(+-1/sqrt(fan_in)). 2 K (h + w) + 8 D flops per element forward.
     Source: Cao et al. 2023, arXiv:2307.11458, section 3.3; official method strip_mlp.
     """
 
@@ -249,8 +248,8 @@ class StripMlp(Mixer):
     Notes
     -----
     x is (b, h, w, c). Parameters ``bn_in_*``, ``bn_mid_*`` (C,), w_dw (3, 3, C), w_in (C, C), b_in (C,), those of
-    :class:`StripCgsmm` with prefix ``cg_`` and of :class:`StripLsmm` with prefix ``ls_``, w_out (C, C); U(+-1/sqrt(fan_in)).
-    18 + 4 C flops per element forward, and those of the two parts on half of the elements.
+    :class:`StripCgsmm` with prefix ``cg_`` and of :class:`StripLsmm` with prefix ``ls_``, w_out (C, C);
+    U(+-1/sqrt(fan_in)). 18 + 4 C flops per element forward, and those of the two parts on half of the elements.
     Source: Cao et al. 2023, arXiv:2307.11458, figure 2 and section 3; official TokenMixing.
     """
 
