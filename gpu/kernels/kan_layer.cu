@@ -4,7 +4,7 @@
 // Macros: T storage type; BASIS 0 B-splines of degree ORDER, 1 Fourier, 2 radial, 3 Chebyshev, 4 ReLU.
 #include "angles.cuh"
 
-constexpr int TILE = 64, DEPTH = 16, PITCH = TILE + 4, THREADS = 256;
+constexpr int TILE = 64, DEPTH = 64 / sizeof(acc_t), PITCH = TILE + 4, THREADS = 256;
 
 struct sizes_t {
   index_t m;

@@ -142,9 +142,9 @@ class MultiPatchRbfKan(Mixer):
         q = self.patch_size
         cut = x.reshape(b, h // q, q, w // q, q, c).transpose(0, 1, 3, 5, 2, 4)
         t = cut.reshape(b, h // q, w // q, c, q * q)
+        base = ops.linear(ops.silu(t), p.w_base, p.b_base)
         # exp(-u^2 / 2) is exp(-v^2) with a width larger by sqrt 2
         width = (ops.exp(p.log_sigma) + 1e-6) * math.sqrt(2.0)
-        radial = ops.kan_contract(t, p.w_rbf, p.mu, width, basis="rbf")
-        t = t + radial + ops.linear(ops.silu(t), p.w_base, p.b_base)
+        t = t + ops.kan_contract(t, p.w_rbf, p.mu, width, basis="rbf") + base
         back = t.reshape(b, h // q, w // q, c, q, q).transpose(0, 1, 4, 2, 5, 3)
         return back.reshape(b, h, w, c)
