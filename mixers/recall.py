@@ -29,15 +29,15 @@ class Settings:
     task = "mqar"
 
     mixer: str
-    dim: int = 64
+    dim: int = 32
     depth: int = 2
-    length: int = 64
+    length: int = 16
     pairs: int = 4
-    vocabulary: int = 128
+    vocabulary: int = 32
     examples: int = 16384
-    epochs: int = 16
-    batch: int = 64
-    learning_rate: float = 3e-3
+    epochs: int = 12
+    batch: int = 32
+    learning_rate: float = 1e-2
     weight_decay: float = 0.1
     seed: int = 0
     config: dict = field(default_factory=dict)

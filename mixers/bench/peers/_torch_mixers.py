@@ -8,7 +8,7 @@ import math
 import torch
 from torch.nn import functional
 
-from mixers.bench.peers import _torch_mlp
+from mixers.bench.peers import _torch_gated_conv, _torch_mlp
 from mixers.bench.peers import _torch_ops as ops
 
 
@@ -89,6 +89,7 @@ def fourier_karat(mixer):
 
 
 FORMS = {
+    **_torch_gated_conv.FORMS,
     **_torch_mlp.FORMS,
     "pool": pool,
     "mlp_mixer": mlp_mixer,
