@@ -1,0 +1,186 @@
+// What lies between the dense products of the scan with one decay per head. T is float or double throughout.
+//
+// Tokens come as (b, chunks, q); the last chunk may go beyond l: steps there are 0, so that its tokens change
+// nothing. Per token and head there are five numbers: step, high and low whose sum is alpha, the running sum of
+// step A within the chunk (its differences would lose digits in one number), growth = e^alpha and
+// fade = e^(alpha[last] - alpha).
+#include "common.cuh"
+
+__device__ __forceinline__ T raw_step(const T* dt, const T* bias, index_t at, int head) {
+  return bias ? dt[at] + bias[head] : dt[at];
+}
+
+// one thread per chunk and head; dt (b, l, h), the numbers (5, b, chunks, q, h)
+extern "C" __global__ void __launch_bounds__(128)
+    measure_steps(const T* __restrict__ dt, const T* __restrict__ bias, const T* __restrict__ A, T* __restrict__ numbers,
+                  index_t count, index_t plane, int l, int chunks, int q, int h, int soft, int limited, T lo, T hi) {
+  index_t at = global_index();
+  if (at >= count) return;
+  int head = at % h;
+  index_t chunk = at / h % chunks, item = at / h / chunks;
+  index_t first = (item * chunks + chunk) * q * h + head;
+  double alpha = 0;
+  for (int t = 0; t < q; t++) {
+    T step = 0;
+    if (chunk * q + t < l) {
+      T r = raw_step(dt, bias, (item * l + chunk * q + t) * h + head, head);
+      step = soft ? value_softplus(r) : r;
+      // comparisons that leave a NaN
+      if (limited) step = step < lo ? lo : step > hi ? hi : step;
+    }
+    alpha += (double)step * (double)A[head];
+    T high = (T)alpha, low = (T)(alpha - (double)high);
+    index_t to = first + (index_t)t * h;
+    numbers[to] = step;
+    numbers[plane + to] = high;
+    numbers[2 * plane + to] = low;
+    numbers[3 * plane + to] = exp(high + low);
+  }
+  T high = (T)alpha, low = (T)(alpha - (double)high);
+  for (int t = 0; t < q; t++) {
+    index_t to = first + (index_t)t * h;
+    numbers[4 * plane + to] = exp((high - numbers[plane + to]) + (low - numbers[2 * plane + to]));
+  }
+}
+
+// e^(alpha[t] - alpha[s]) for s <= t, else 0; `first` is where the numbers of the chunk and head begin
+__device__ __forceinline__ T decay(const T* numbers, index_t plane, index_t first, int h, int t, int s) {
+  if (s > t) return 0;
+  index_t at = first + (index_t)t * h, as = first + (index_t)s * h;
+  return exp((numbers[plane + at] - numbers[plane + as]) + (numbers[2 * plane + at] - numbers[2 * plane + as]));
+}
+
+// weighed (b, chunks, h, q, q) = products (b, chunks, g, q, q) * decay, one thread per element
+extern "C" __global__ void __launch_bounds__(256)
+    weigh(const T* __restrict__ products, const T* __restrict__ numbers, T* __restrict__ weighed, index_t count,
+          index_t plane, int q, int h, int g) {
+  index_t at = global_index();
+  if (at >= count) return;
+  int s = at % q, t = at / q % q;
+  index_t place = at / q / q;
+  int head = place % h;
+  index_t chunk = place / h;
+  T d = decay(numbers, plane, chunk * q * h + head, h, t, s);
+  T product = products[((chunk * g + head / (h / g)) * q + t) * q + s];
+  weighed[at] = s > t ? (T)0 : product * d;
+}
+
+// one block of 64 threads per chunk and head, q <= 64: weighed as above; inner (b, chunks, h, q, q) *= decay step;
+// crossing[r] (b, chunks, q, h) = the sum of inner products over s < r <= t: what the pairs (t, s) give the adjoint
+// of step[r] A, summed up without differences, which would cancel
+extern "C" __global__ void __launch_bounds__(64)
+    weigh_backward(const T* __restrict__ products, const T* __restrict__ numbers, T* __restrict__ weighed,
+                   T* __restrict__ inner, T* __restrict__ crossing, index_t plane, int q, int h, int g) {
+  __shared__ T later[64][65];
+  int s = threadIdx.x;
+  index_t place = blockIdx.x;
+  int head = place % h;
+  index_t chunk = place / h, first = chunk * q * h + head;
+  if (s < q) {
+    T total = 0, step = numbers[first + (index_t)s * h];
+    for (int t = q - 1; t >= 0; t--) {
+      index_t at = (place * q + t) * q + s;
+      T product = 0, pulled = 0;
+      if (s <= t) {
+        T d = decay(numbers, plane, first, h, t, s);
+        product = products[((chunk * g + head / (h / g)) * q + t) * q + s];
+        pulled = inner[at] * d * step;
+        total += pulled * product;
+        product *= d;
+      }
+      weighed[at] = product;
+      inner[at] = pulled;
+      later[t][s] = total;
+    }
+  }
+  __syncthreads();
+  if (s < q) {
+    T sum = 0;
+    for (int i = 0; i < s; i++) sum += later[s][i];
+    crossing[first + (index_t)s * h] = sum;
+  }
+}
+
+// states before each chunk from what each chunk adds, one after the other (or adjoints behind each, backwards):
+// one thread per state. local and before (b, chunks, g, n, h / g, p); start, last (b, h, p, n); states
+// (b, chunks, h, n, p)
+extern "C" __global__ void __launch_bounds__(256)
+    pass_states(const T* __restrict__ local, const T* __restrict__ numbers, const T* __restrict__ start,
+                T* __restrict__ before, T* __restrict__ states, T* __restrict__ last, index_t count, index_t plane,
+                int chunks, int q, int h, int p, int g, int n, int backward) {
+  index_t at = global_index();
+  if (at >= count) return;
+  int column = at % p, member = at / p % (h / g), row = at / p / (h / g) % n;
+  index_t rest = at / p / (h / g) / n;
+  int group = rest % g, head = group * (h / g) + member;
+  index_t item = rest / g, own = ((item * h + head) * p + column) * n + row;
+  index_t size = (index_t)h * n * p;
+  index_t place = at - item * size;
+  T value = start ? start[own] : (T)0;
+  for (int i = 0; i < chunks; i++) {
+    index_t chunk = item * chunks + (backward ? chunks - 1 - i : i);
+    before[chunk * size + place] = value;
+    if (states) states[chunk * size + ((index_t)head * n + row) * p + column] = value;
+    T whole = numbers[3 * plane + (chunk * q + q - 1) * h + head];
+    value = whole * value + local[chunk * size + place];
+  }
+  if (last) last[own] = value;
+}
+
+// one thread per chunk and head: what crosses each token, from before the chunk, to after it and through all of it,
+// gives the gradients of the steps; through (b, chunks, h), all else (b, chunks, q, h), ddt (b, l, h)
+extern "C" __global__ void __launch_bounds__(128)
+    pull_steps(const T* __restrict__ dt, const T* __restrict__ bias, const T* __restrict__ A,
+               const T* __restrict__ numbers, const T* __restrict__ by_input, const T* __restrict__ from_before,
+               const T* __restrict__ to_after, const T* __restrict__ through, T* __restrict__ crossing,
+               T* __restrict__ ddt, T* __restrict__ dA, index_t count, index_t plane, int l, int chunks, int q, int h,
+               int soft, int limited, T lo, T hi) {
+  index_t at = global_index();
+  if (at >= count) return;
+  int head = at % h;
+  index_t chunk = at / h % chunks, item = at / h / chunks;
+  index_t first = (item * chunks + chunk) * q * h + head;
+  T later = 0, earlier = through[at] * numbers[3 * plane + first + (index_t)(q - 1) * h], sum = 0;
+  for (int t = q - 1; t >= 0; t--) {
+    index_t to = first + (index_t)t * h;
+    later += from_before[to];
+    crossing[to] += later;
+  }
+  for (int t = 0; t < q; t++) {
+    index_t to = first + (index_t)t * h;
+    T crossed = crossing[to] + earlier;
+    earlier += to_after[to];
+    sum += numbers[to] * crossed;
+    if (chunk * q + t < l) {
+      index_t from = (item * l + chunk * q + t) * h + head;
+      T d = by_input[to] + A[head] * crossed, r = raw_step(dt, bias, from, head);
+      T free_step = soft ? value_softplus(r) : r;
+      if (limited && (free_step < lo || free_step > hi)) d = 0;
+      ddt[from] = soft ? d * slope_softplus(r) : d;
+    }
+  }
+  dA[at] = sum;
+}
+
+// one token, a warp per channel of a head, its lanes along the states: s (b, h, p) = (decay S + step x B) . C
+extern "C" __global__ void __launch_bounds__(128)
+    update_state(const T* state, const T* __restrict__ x, const T* __restrict__ steps, const T* __restrict__ A,
+                 const T* __restrict__ B, const T* __restrict__ C, T* new_state, T* __restrict__ s, index_t count, int h,
+                 int p, int g, int n) {
+  index_t at = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+  int lane = threadIdx.x % 32;
+  bool valid = at < count;
+  index_t place = valid ? at / p : 0;
+  index_t of = (place / h * g + place % h / (h / g)) * n;
+  T sum = 0;
+  if (valid) {
+    T step = steps[place], d = exp(step * A[place % h]), drive = step * x[at];
+    for (int k = lane; k < n; k += 32) {
+      T value = d * state[at * n + k] + drive * B[of + k];
+      new_state[at * n + k] = value;
+      sum += value * C[of + k];
+    }
+  }
+  sum = warp_sum(sum);
+  if (valid && lane == 0) s[at] = sum;
+}
