@@ -1,8 +1,10 @@
 """Attention over branches."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 from scipy import special
 
 import mixers
@@ -37,6 +39,36 @@ class TestBranchAttention(OpSuite):
         case("empty-batch", (0, 4, 3), 2),
         case("no-tokens", (2, 0, 3), 2),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    sizes=st.tuples(*(st.integers(1, n) for n in (3, 9, 30, 70))),
+    m=st.integers(1, 40),
+    bias=st.booleans(),
+    pool=st.sampled_from(["mean", "sum"]),
+    order=st.sampled_from(["fastest", "slowest"]),
+)
+def test_any_shape(sizes, m, bias, pool, order):
+    # so that the logits stay of order one
+    scale = 0.3 / (sizes[1] * sizes[2]) ** (0.5 * (pool == "sum"))
+    options = {"pool": pool, "order": order}
+    check_backend(ops.branch_attention, case("any", sizes, m, bias, scale, options), "cpu", "float32")
+
+
+def test_branches_that_are_parts_of_one_array():
+    """They are read where they are, and give the same as copies."""
+    rng = numpy.random.default_rng(0)
+    u, w_in, w_out = (rng.standard_normal(s) for s in ((2, 5, 4, 27), (9, 3), (3, 27)))
+    parts = [u[..., 9 * k : 9 * k + 9] for k in range(3)]
+    got, saved = ops.branch_attention.forward(*parts, w_in, w_out)
+    want, copied = ops.branch_attention.forward(*(p.copy() for p in parts), w_in, w_out)
+    numpy.testing.assert_array_equal(got, want)
+    dy = numpy.broadcast_to(rng.standard_normal(9), got.shape)
+    for one, other in zip(
+        ops.branch_attention.backward(dy, saved), ops.branch_attention.backward(dy, copied)
+    ):
+        assert one is other is None or numpy.array_equal(one, other)
 
 
 def test_second_form():

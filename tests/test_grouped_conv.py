@@ -1,8 +1,10 @@
 """Grouped convolutions."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 from scipy import signal
 
 import mixers
@@ -37,6 +39,24 @@ class TestGroupedConv2d(OpSuite):
         Case("no-tokens", {"x": (2, 0, 3, 4), "w": (3, 3, 2, 4), "b": (4,)}, {"groups": 2}),
         Case("empty-batch", {"x": (0, 4, 3, 4), "w": (3, 3, 4, 2)}),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    sizes=st.tuples(*(st.integers(1, n) for n in (3, 9, 9))),
+    groups=st.integers(1, 5),
+    inputs=st.integers(1, 6),
+    outputs=st.integers(1, 20),
+    reach=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+def test_any_groups(sizes, groups, inputs, outputs, reach):
+    kernel = tuple(2 * r + 1 for r in reach)
+    arrays = {
+        "x": (*sizes, groups * inputs),
+        "w": (*kernel, inputs, groups * outputs),
+        "b": (groups * outputs,),
+    }
+    check_backend(ops.grouped_conv2d, Case("any", arrays, {"groups": groups}), "cpu", "float32")
 
 
 def test_second_form():

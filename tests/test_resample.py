@@ -1,8 +1,10 @@
 """Changes of the token grid."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -43,6 +45,19 @@ class TestTokenMean(OpSuite):
         Case("long", {"x": (3, 1025, 17)}, emulated=False, differences=False),
         Case("empty-batch", {"x": (0, 4, 4, 3)}, {"axes": (1,)}),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    sizes=st.tuples(*(st.integers(2, n) for n in (3, 9, 9, 40))),
+    more=st.tuples(st.integers(0, 20), st.integers(0, 20)),
+)
+def test_any_grid(sizes, more):
+    grid = tuple(n + m for n, m in zip(sizes[1:3], more))
+    check_backend(ops.avg_pool_2x2, Case("any", {"x": sizes}), "cpu", "float32")
+    check_backend(ops.nearest_upsample, Case("any", {"x": sizes}, {"grid": grid}), "cpu", "float32")
+    for axes in (None, (1,), (2,)):
+        check_backend(ops.token_mean, Case("any", {"x": sizes}, {"axes": axes}), "cpu", "float32")
 
 
 def test_second_form():

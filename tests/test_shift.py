@@ -1,8 +1,10 @@
 """Shifts of channel groups, alone and before a product."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -51,6 +53,23 @@ class TestShiftLinear(OpSuite):
         for mode in ("zero", "clamp", "wrap")
         for name, shape, shifts, axis in SHIFTS[1:6] + SHIFTS[-5:]
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    sizes=st.tuples(*(st.integers(1, n) for n in (3, 7, 9, 40))),
+    seed=st.integers(0, 99),
+    reach=st.integers(0, 12),
+    axis=st.sampled_from([1, 2, (1, 2), (2, 1), (1,)]),
+    mode=st.sampled_from(["zero", "clamp", "wrap"]),
+)
+def test_any_shift(sizes, seed, reach, axis, mode):
+    count = (len(axis),) if isinstance(axis, tuple) else ()
+    shifts = numpy.random.default_rng(seed).integers(-reach, reach + 1, (*count, sizes[3]))
+    options = {"shifts": shifts, "axis": axis, "mode": mode}
+    check_backend(ops.channel_shift, Case("any", {"x": sizes}, options), "cpu", "float32")
+    product = Case("any", {"x": sizes, "w": (sizes[3], 1 + seed % 50)}, options)
+    check_backend(ops.shift_linear, product, "cpu", "float32")
 
 
 def test_second_form_of_two_axes():

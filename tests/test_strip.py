@@ -1,8 +1,10 @@
 """Token linears along strips, and biases by the distance to the diagonal."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -47,6 +49,26 @@ class TestRelativeBias(OpSuite):
         Case("empty-batch", {"x": (0, 3, 4, 3), "table": (7, 3)}),
         Case("no-tokens", {"x": (2, 0, 4, 3), "table": (7, 3)}),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    sizes=st.tuples(*(st.integers(1, n) for n in (3, 16, 16))),
+    shared=st.integers(1, 20),
+    groups=st.integers(1, 6),
+    reach=st.integers(0, 3),
+    axis=st.sampled_from(["w", "h"]),
+)
+def test_any_strip(sizes, shared, groups, reach, axis):
+    case = strip("any", (*sizes, shared * groups), shared, 2 * reach + 1, axis)
+    check_backend(ops.strip_linear, case, "cpu", "float32")
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(sizes=st.tuples(*(st.integers(1, n) for n in (3, 20, 20, 40))), reach=st.integers(0, 25))
+def test_any_relative_bias(sizes, reach):
+    case = Case("any", {"x": sizes, "table": (2 * reach + 1, sizes[3])})
+    check_backend(ops.relative_bias, case, "cpu", "float32")
 
 
 def test_strip_linear_is_a_convolution_with_neighbours():

@@ -1,8 +1,10 @@
 """Batch norm and group norm."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -67,6 +69,18 @@ class TestGroupNorm(OpSuite):
         Case("no-tokens", {"x": (2, 0, 3), "scale": (3,), "bias": (3,)}),
         Case("empty-batch", {"x": (0, 4, 3), "scale": (3,), "bias": (3,)}),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    sizes=st.tuples(*(st.integers(1, n) for n in (3, 9, 30))),
+    groups=st.integers(1, 5),
+    channels=st.integers(2, 9),
+)
+def test_any_groups(sizes, groups, channels):
+    c = groups * channels
+    case = Case("any", {"x": (*sizes, c), "scale": (c,), "bias": (c,)}, {"groups": groups, "eps": 0.1})
+    check_backend(ops.group_norm, case, "cpu", "float32")
 
 
 def test_second_form():

@@ -1,8 +1,10 @@
 """Token linears inside and across windows."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
@@ -28,6 +30,22 @@ class TestWindowLinear(OpSuite):
         window("empty-batch", (0, 4, 4, 3), (2, 2), True),
         window("no-tokens", (2, 0, 4, 3), (2, 2), False),
     ]
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    batch=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    times=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    channels=st.integers(1, 70),
+    across=st.booleans(),
+)
+def test_any_windows(batch, size, times, channels, across):
+    grid = tuple(s * t for s, t in zip(size, times))
+    n = size[0] * size[1]
+    arrays = {"x": (batch, *grid, channels), "w": (n, n), "b": (n,)}
+    case = Case("any", arrays, {"size": size, "across": across})
+    check_backend(ops.window_linear, case, "cpu", "float32")
 
 
 def test_second_form():
