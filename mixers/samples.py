@@ -241,7 +241,60 @@ OPS = {
     "idct": OpSample(
         {"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 56, "w": 56, "c": 64}
     ),
-    "global_filter": OpSample(
+    "fourier_real": OpSample({"x": "b l c"}, {"b": 2, "l": 7, "c": 5}, {"b": 8, "l": 512, "c": 768}),
+    "rfft": OpSample(
+        {"x": "b h w c"}, {"b": 2, "h": 5, "w": 6, "c": 3}, {"b": 16, "h": 14, "w": 14, "c": 384}
+    ),
+    "irfft": OpSample(
+        {"re": "b h k c", "im": "b h k c"},
+        {"b": 2, "h": 14, "k": 8, "c": 3},
+        {"b": 16, "h": 14, "k": 8, "c": 384},
+        {"grid": (14, 14)},
+    ),
+    "block_complex_mlp": OpSample(
+        {
+            **dict.fromkeys(("re", "im"), "b l c"),
+            **dict.fromkeys(("w1_re", "w1_im"), ("n d e", coefficients)),
+            **dict.fromkeys(("b1_re", "b1_im"), "n e"),
+            **dict.fromkeys(("w2_re", "w2_im"), ("n e d", coefficients)),
+            **dict.fromkeys(("b2_re", "b2_im"), "n d"),
+        },
+        {"b": 2, "l": 7, "c": 6, "n": 2, "d": 3, "e": 4},
+        {"b": 16, "l": 112, "c": 384, "n": 8, "d": 48, "e": 48},
+        {"threshold": 0.01},
+    ),
+    "band_mean": OpSample(
+        {"x": "b h w c"},
+        {"b": 2, "h": 5, "w": 6, "c": 3},
+        {"b": 16, "h": 56, "w": 56, "c": 64},
+        {"bands": 16},
+    ),
+    "band_scale": OpSample(
+        {"x": "b h w c", "gain": "b c k"},
+        {"b": 2, "h": 5, "w": 6, "c": 3, "k": 4},
+        {"b": 16, "h": 56, "w": 56, "c": 64, "k": 16},
+    ),
+    "spatial_matmul": OpSample(
+        {"x": "b h m c", "z": "b m w c"},
+        {"b": 2, "h": 5, "m": 4, "w": 6, "c": 3},
+        {"b": 16, "h": 32, "m": 32, "w": 32, "c": 64},
+    ),
+    "s4d_kernel": OpSample(
+        {
+            "log_dt": ("c", rates),
+            "log_A_real": ("c m", coefficients),
+            **dict.fromkeys(("A_imag", "C_re", "C_im"), "c m"),
+        },
+        {"c": 3, "m": 2},
+        {"c": 256, "m": 32},
+        {"length": 1024},
+    ),
+    "long_conv2d": OpSample(
+        {"x": "b h w c", "h": ("h w c", coefficients), "D": "c"},
+        {"b": 2, "h": 5, "w": 6, "c": 3},
+        {"b": 4, "h": 32, "w": 32, "c": 128},
+    ),
+    "spectral_filter": OpSample(
         {"x": "b h w c", "w_re": ("h k c", coefficients), "w_im": ("h k c", coefficients)},
         {"b": 2, "h": 5, "w": 6, "k": 4, "c": 3},
         {"b": 16, "h": 14, "w": 14, "k": 8, "c": 384},

@@ -5,7 +5,7 @@ import numpy
 _ORTHO = {"axes": (1, 2), "norm": "ortho"}
 
 
-def global_filter_forward(x, w_re, w_im, save=True):
+def spectral_filter_forward(x, w_re, w_im, save=True):
     """y = irfft2(X W)."""
     if x.size == 0:
         return numpy.zeros_like(x), ()
@@ -13,7 +13,7 @@ def global_filter_forward(x, w_re, w_im, save=True):
     return numpy.fft.irfft2(spectrum, s=x.shape[1:3], **_ORTHO), ()
 
 
-def global_filter_backward(dout, saved):
+def spectral_filter_backward(dout, saved):
     """dx = irfft2(conj(W) G), dW = n sum_b conj(X) G, with G = rfft2(dy).
 
     With the cotangent of a complex number written as that of its real part plus i times that of its imaginary

@@ -13,8 +13,8 @@ def filtered(name, b, h, w, c, **options):
     return Case(name, {"x": (b, h, w, c), "w_re": (h, half, c), "w_im": (h, half, c)}, **options)
 
 
-class TestGlobalFilter(OpSuite):
-    op = ops.global_filter
+class TestSpectralFilter(OpSuite):
+    op = ops.spectral_filter
     cases = [
         filtered("even", 2, 6, 8, 5),
         filtered("odd", 3, 7, 5, 33),
@@ -43,7 +43,7 @@ def test_is_a_circular_convolution(backend, grid):
     x, kernel = rng.standard_normal((2, h, w, 3)), rng.standard_normal((h, w, 3))
     W = numpy.fft.rfft2(kernel, axes=(0, 1))
     with mixers.use_backend(backend):
-        y = ops.global_filter(x, W.real, W.imag)
+        y = ops.spectral_filter(x, W.real, W.imag)
     wanted = sum(kernel[i, j] * numpy.roll(x, (i, j), axis=(1, 2)) for i in range(h) for j in range(w))
     numpy.testing.assert_allclose(y, wanted, atol=1e-13)
 
@@ -59,7 +59,7 @@ def test_only_the_symmetric_part_of_shared_columns_counts(backend, grid):
     for k in {0, w // 2} if w % 2 == 0 else {0}:
         symmetric[:, k] = (W[:, k] + W[-numpy.arange(h), k].conj()) / 2
     with mixers.use_backend(backend):
-        y, wanted = (ops.global_filter(x, S.real, S.imag) for S in (W, symmetric))
+        y, wanted = (ops.spectral_filter(x, S.real, S.imag) for S in (W, symmetric))
     numpy.testing.assert_allclose(y, wanted, atol=1e-14)
 
 
@@ -67,6 +67,6 @@ def test_only_the_symmetric_part_of_shared_columns_counts(backend, grid):
 def test_errors(name):
     weights = {"w_re": numpy.zeros((4, 4, 3)), "w_im": numpy.zeros((4, 4, 3))}
     weights[name] = numpy.zeros((4, 6, 3))
-    message = rf"global_filter: {name} must have shape \(h, w // 2 \+ 1, c\) = \(4, 4, 3\), got \(4, 6, 3\)"
+    message = rf"spectral_filter: {name} must have shape \(h, w // 2 \+ 1, c\) = \(4, 4, 3\), got \(4, 6, 3\)"
     with pytest.raises(ValueError, match=message):
-        ops.global_filter(numpy.zeros((2, 4, 6, 3)), **weights)
+        ops.spectral_filter(numpy.zeros((2, 4, 6, 3)), **weights)

@@ -28,7 +28,7 @@ class TestLongConv2d(OpSuite):
         convolution("point", (3, 1, 1, 3), (1, 1)),
         convolution("row", (2, 1, 13, 3)),
         convolution("33x32", (1, 33, 32, 2), differences=False),
-        convolution("130x129", (1, 130, 129, 1), (20, 10), emulated=False, differences=False),
+        convolution("130x129", (1, 130, 129, 1), (20, 10), D=False, emulated=False, differences=False),
         convolution("empty-batch", (0, 4, 4, 3)),
         convolution("no-tokens", (2, 0, 4, 3), (2, 2)),
         convolution("no-channels", (2, 4, 4, 0), D=False),

@@ -31,7 +31,7 @@ class TestS4dKernel(OpSuite):
         model("real", 3, 2, 9, imaginary=0.0),
         model("65-tokens", 8, 5, 65),
         model("long", 3, 4, 1025, halves=False, differences=False),
-        model("fast", 2, 3, 600, "bilinear", imaginary=200.0, halves=False, differences=False),
+        model("fast", 2, 3, 200, "bilinear", imaginary=10.0, halves=False, differences=False),
         model("no-tokens", 3, 2, 0),
         model("no-channels", 0, 2, 5),
         model("no-modes", 3, 0, 5),

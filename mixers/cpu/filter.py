@@ -13,7 +13,7 @@ _POINTS = 256 * 256
 _ORTHO = {"axes": (1, 2), "norm": "ortho"}
 
 
-def global_filter_forward(x, w_re, w_im, save=True):
+def spectral_filter_forward(x, w_re, w_im, save=True):
     if x.size == 0:
         return empty(x.shape, x.dtype), ()
     if _in_scratch(x):
@@ -21,7 +21,7 @@ def global_filter_forward(x, w_re, w_im, save=True):
     return _inverse(_transform(x) * _complex(w_re, w_im), x), ()
 
 
-def global_filter_backward(dout, saved):
+def spectral_filter_backward(dout, saved):
     x, w_re, w_im = saved.x, saved.w_re, saved.w_im
     if x.size == 0:
         return empty(x.shape, x.dtype), numpy.zeros_like(w_re), numpy.zeros_like(w_im)

@@ -26,7 +26,7 @@ from mixers.ops.elementwise import (
     sub,
     tanh,
 )
-from mixers.ops.filter import global_filter
+from mixers.ops.filter import spectral_filter
 from mixers.ops.fourier import fourier_real, irfft, rfft
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
@@ -72,7 +72,6 @@ __all__ = [
     "gate",
     "gelu",
     "gelu_tanh",
-    "global_filter",
     "group_norm",
     "grouped_conv1d",
     "grouped_conv2d",
@@ -104,6 +103,7 @@ __all__ = [
     "sin",
     "softplus",
     "spatial_matmul",
+    "spectral_filter",
     "ssd_scan",
     "ssd_state_update",
     "star_relu",

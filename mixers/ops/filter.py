@@ -12,7 +12,7 @@ def _filter_flops(x, **_):
 
 
 @op(inputs="x", parameters="w_re w_im", flops=_filter_flops)
-def global_filter(x, w_re, w_im):
+def spectral_filter(x, w_re, w_im):
     """Multiply the spectrum of a grid by complex weights: a circular convolution as large as the grid.
 
     y = irfft2(rfft2(x) (w_re + i w_im)), both transforms orthonormal, over the rows and columns of each channel.
@@ -48,10 +48,10 @@ def global_filter(x, w_re, w_im):
     --------
     >>> import numpy
     >>> x = numpy.arange(4.0).reshape(1, 1, 4, 1)
-    >>> global_filter(x, numpy.ones((1, 3, 1)), numpy.zeros((1, 3, 1)))[0, 0, :, 0].round(12)
+    >>> spectral_filter(x, numpy.ones((1, 3, 1)), numpy.zeros((1, 3, 1)))[0, 0, :, 0].round(12)
     array([0., 1., 2., 3.])
     """
-    f = "global_filter"
+    f = "spectral_filter"
     _, h, w, c = check.shape(f, "x", x, b=None, h=None, w=None, c=None)
     for name, weight in (("w_re", w_re), ("w_im", w_im)):
         if weight.shape != (h, w // 2 + 1, c):

@@ -406,7 +406,7 @@ class Gnconv(Mixer):
         grid = a.shape[1], a.shape[2] // 2 + 1
         parts = [
             ops.depthwise_conv2d(near, p.w_dw),
-            ops.global_filter(far, resized(p.w_filter_re, grid), resized(p.w_filter_im, grid)),
+            ops.spectral_filter(far, resized(p.w_filter_re, grid), resized(p.w_filter_im, grid)),
         ]
         mixed = concatenate([v.reshape(*v.shape, 1) for v in parts]).reshape(a.shape)
         scale, bias = p.post_norm_scale * self.scale, p.post_norm_bias * self.scale
