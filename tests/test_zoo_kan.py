@@ -122,7 +122,7 @@ def test_initialisation(coef_init, std):
         ({"mode": "both"}, "fourier_karat: mode must be one of 'blockwise', 'universal', got 'both'"),
         ({"coef_init": "zeros"}, "fourier_karat: coef_init must be one of"),
         ({"basis": "sine"}, "fourier_karat: basis must be one of 'fourier', 'rational'"),
-        ({"operator": "phi"}, "fourier_karat: operator must be one of 'w_phi'"),
+        ({"operator": "phi"}, "fourier_karat: operator must be one of 'full', 'w_phi'"),
         ({"projection": "l1"}, "fourier_karat: projection must be one of 'none'"),
     ],
 )
@@ -131,13 +131,89 @@ def test_errors(config, message):
         mixers.create("fourier_karat", **{"dim": 6, "grid": (5,), "num_heads": 2, **config})
 
 
-@pytest.mark.parametrize(
-    "config", [{"basis": "bspline"}, {"operator": "phi_w"}, {"projection": "output"}], ids=str
-)
-def test_other_forms_are_not_there(config):
+@pytest.mark.parametrize("config", [{"basis": "bspline"}, {"operator": "phi_w"}], ids=str)
+def test_other_forms_are_karat(config):
     (name, value) = next(iter(config.items()))
-    with pytest.raises(NotImplementedError, match=f"fourier_karat: {name} must be .*, got '{value}'"):
+    with pytest.raises(ValueError, match=f"fourier_karat: {name} must be one of .*, got '{value}'"):
         zoo.FourierKarat(dim=6, grid=(5,), num_heads=2, **config)
+    assert zoo.Karat(dim=6, grid=(5,), num_heads=2, **config).parameters()
+
+
+def test_fourier_karat_is_karat():
+    options = {"dim": 6, "grid": (5,), "num_heads": 2, "rank": 3, "projection": "hidden"}
+    fourier, general = zoo.FourierKarat(**options), zoo.Karat(**options)
+    params, x = draw(fourier)
+    with mixers.use_backend("reference"):
+        numpy.testing.assert_array_equal(fourier(params, x), general(params, x))
+
+
+FORMS = [
+    {"operator": "full", "grid_size": 2},
+    {"basis": "rational", "rational_order": (3, 2), "rank": 2, "base": "silu"},
+    {"basis": "rational", "rational_order": (2, 0), "operator": "phi_w", "rank": 2},
+    {"basis": "bspline", "operator": "phi_phi", "rank": 3, "grid_range": (-2.0, 2.0), "base": "gelu"},
+    {"basis": "bspline", "spline_order": 2, "grid_size": 4, "operator": "full", "grid_range": (-3, 3)},
+    {"basis": "morlet", "rank": 2, "projection": "hidden"},
+    {"basis": "shannon", "operator": "full"},
+    {"basis": "meyer", "operator": "phi_phi", "rank": 2},
+    {"basis": "dog", "operator": "phi_w", "rank": 3, "projection": "output"},
+    {"basis": "mexican_hat", "rank": 2, "blocks": 2, "mode": "universal", "projection": "output"},
+    {"operator": "phi_phi", "rank": 2, "blocks": 2, "mode": "blockwise", "qkv_bias": False},
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_forms_of_karat(form):
+    mixer = zoo.Karat(dim=4, grid=(5,), num_heads=2, **form)
+    params, x = draw(mixer)
+
+    def function(arrays):
+        return mixer({n: arrays[n] for n in params}, arrays["x"])
+
+    def backward(arrays, dout):
+        _, saved = mixer.forward({n: arrays[n] for n in params}, arrays["x"])
+        dparams, dx = mixer.backward(dout, saved)
+        return dparams | {"x": dx}
+
+    with mixers.use_backend("reference"):
+        check_differences(function, backward, params | {"x": x})
+
+
+def test_parameters_of_karat():
+    shapes = lambda **form: {
+        n: s.shape
+        for n, s in zoo.Karat(dim=6, grid=(5,), num_heads=2, rank=3, **form).parameters().items()
+        if n.startswith(("phi", "w_up", "w_down"))
+    }
+    assert shapes(operator="full", grid_size=4) == {"phi_cos": (2, 5, 4, 5), "phi_sin": (2, 5, 4, 5)}
+    assert shapes(basis="rational") == {
+        "phi_num": (2, 5, 6, 3),
+        "phi_den": (2, 5, 4, 3),
+        "w_up": (2, 5, 3),
+    }
+    assert shapes(basis="bspline", operator="phi_phi") == {
+        "phi_coef": (2, 5, 6, 3),
+        "phi2_coef": (2, 3, 6, 5),
+    }
+    wavelets = ("phi_weight", "phi_scale", "phi_translation")
+    assert shapes(basis="dog", operator="phi_w") == dict.fromkeys(wavelets, (2, 3, 5)) | {"w_down": (2, 3, 5)}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"basis": "sine"}, "karat: basis must be one of 'fourier', 'rational'"),
+        ({"operator": "phi"}, "karat: operator must be one of 'full', 'w_phi'"),
+        ({"operator": "full", "projection": "hidden"}, "karat: projection 'hidden' needs operator 'w_phi'"),
+        ({"spline_order": -1}, "karat: spline_order must be an integer >= 0, got -1"),
+        ({"grid_range": (1.0, 1.0)}, r"karat: grid_range must be \(lo, hi\) with lo < hi"),
+        ({"rational_order": (-1, 2)}, "karat: rational_order must be an integer >= 0, got -1"),
+        ({"rank": 0}, "karat: rank must be an integer >= 1, got 0"),
+    ],
+)
+def test_errors_of_karat(config, message):
+    with pytest.raises(ValueError, match=message):
+        mixers.create("karat", **{"dim": 6, "grid": (5,), "num_heads": 2, **config})
 
 
 def test_qkv_bias_must_be_a_switch():
