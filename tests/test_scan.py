@@ -1,8 +1,21 @@
 """Linear scan, selective scan and its single step."""
 
+import cuda_emulator
+import hypothesis
 import numpy
 import pytest
-from harness import BACKENDS, LENGTHS, Case, OpSuite, assert_close, cotangents, device_of
+from harness import (
+    BACKENDS,
+    LENGTHS,
+    Case,
+    OpSuite,
+    assert_close,
+    check_backend,
+    cotangents,
+    device_of,
+    reference,
+)
+from hypothesis import strategies as st
 from tolerances import BACKWARD, FORWARD
 
 import mixers
@@ -414,3 +427,53 @@ def test_linear_scan_errors():
         ValueError, match=r"linear_scan: b must have shape \(b, l, c\) = \(1, 2, 3\), got \(1, 2\)"
     ):
         ops.linear_scan(numpy.zeros((1, 2, 3)), numpy.zeros((1, 2)))
+
+
+@pytest.mark.huge
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+def test_linear_scan_beyond_2_to_31():
+    """The end of an array of more than 2^31 values, of which only the last pages are touched."""
+    l, c = 3, 4096
+    case = Case("end", {"a": decays(1, l, c), "b": (1, l, c)}).draw("bfloat16")
+    want, gradients = reference(ops.linear_scan, case, dout=case["b"])
+    with cuda_emulator.activate(last_blocks=4) as device:
+        a, b = (device.zeros((2**31 // (l * c) + 2, l, c), x.dtype) for x in case.values())
+        a[-1:], b[-1:] = map(device.to_device, case.values())
+        h, saved = ops.linear_scan.forward(a, b)
+        da, db = ops.linear_scan.backward(b, saved)[:2]
+        for name, got, wanted in (("h", h, want), ("da", da, gradients.da), ("db", db, gradients.db)):
+            got, wanted = got[-1, :, -64:], wanted[0, :, -64:]
+            assert_close(name, device.to_host(got), wanted, BACKWARD["bfloat16"])
+
+
+@pytest.mark.huge
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+def test_selective_scan_beyond_2_to_31():
+    l, c = 3, 4096
+    x = Case("end", selective(1, l, c, 2)).draw("bfloat16")
+    want = reference(ops.selective_scan, x)[0]
+    with cuda_emulator.activate(last_blocks=4) as device:
+        many = {
+            n: device.zeros((2**31 // (l * c) + 2, *a.shape[1:]), a.dtype) for n, a in x.items() if n != "A"
+        }
+        for name, array in many.items():
+            array[-1:] = device.to_device(x[name])
+        y, saved = ops.selective_scan.forward(A=device.to_device(x["A"]), **many)
+        assert_close("y", device.to_host(y[-1, :, -64:]), want[0, :, -64:], FORWARD["bfloat16"])
+        assert saved.states.size > 2**31 // l
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    shape=st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1, 5), st.sampled_from([1, 4, 16])),
+    groups=st.integers(1, 4),
+    given=st.fixed_dictionaries({n: st.booleans() for n in EVERYTHING}),
+    options=st.fixed_dictionaries(
+        {n: st.booleans() for n in ("delta_softplus", "return_last_state", "reverse")}
+    ),
+    dtype=st.sampled_from(["float32", "float64", "bfloat16"]),
+)
+def test_any_shape(shape, groups, given, options, dtype):
+    b, l, per_group, n = shape
+    case = Case("any", selective(b, l, groups * per_group, n, g=groups, **given), options)
+    check_backend(ops.selective_scan, case, "cpu", dtype)
