@@ -8,7 +8,7 @@ import math
 import torch
 from torch.nn import functional
 
-from mixers.bench.peers import _torch_gated_conv, _torch_mlp
+from mixers.bench.peers import _torch_gated_conv, _torch_kan, _torch_mlp
 from mixers.bench.peers import _torch_ops as ops
 
 
@@ -74,26 +74,12 @@ def hyena(mixer):
     return call
 
 
-def fourier_karat(mixer):
-    if mixer.blocks != 1 or mixer.base != "zero":
-        raise ValueError("the torch form of fourier_karat has one block and no base function")
-    heads = mixer.num_heads
-
-    def call(x, w_qkv, phi_cos, phi_sin, w_up, w_out, b_out, b_qkv=0.0):
-        b, n, c = x.shape
-        q, k, v = (x @ w_qkv + b_qkv).reshape(b, n, 3, heads, c // heads).unbind(2)
-        y = ops.kan_attention(q, k, v, phi_cos, phi_sin, w_up)
-        return y.reshape(b, n, c) @ w_out + b_out
-
-    return call
-
-
 FORMS = {
     **_torch_gated_conv.FORMS,
+    **_torch_kan.FORMS,
     **_torch_mlp.FORMS,
     "pool": pool,
     "mlp_mixer": mlp_mixer,
     "gated_cnn": gated_cnn,
     "hyena": hyena,
-    "fourier_karat": fourier_karat,
 }
