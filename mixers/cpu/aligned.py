@@ -4,6 +4,7 @@ import math
 
 import numpy
 
+from mixers.cpu import memory
 from mixers.cpu.runner import helper, routine
 
 # a cache line, and the widest register
@@ -22,7 +23,8 @@ def empty(shape, dtype):
     dtype = numpy.dtype(dtype)
     shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
     size = math.prod(shape) * dtype.itemsize
-    raw = numpy.empty(size + ALIGNMENT, numpy.uint8)
+    size += ALIGNMENT
+    raw = numpy.empty(size, numpy.uint8) if size < memory.SMALLEST else memory.block(size)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT
     return numpy.ndarray(shape, dtype, raw, start)
 
