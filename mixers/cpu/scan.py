@@ -13,6 +13,9 @@ from mixers.cpu.simd import lanes
 _FEW = 4
 _SEGMENT_CHUNKS = 128
 
+# bytes of an array that the caches hold beside the others
+_CACHED = 1 << 23
+
 # channels of a task of a single step
 _UPDATED = 256
 
@@ -203,8 +206,8 @@ class _Plan:
         self.sizes = (b, l, c, g, n)
         w = lanes(u)
         blocks = b * g * -(-(c // g) // w)
-        # wide tasks share sums over channels
-        width = w * min(max(blocks // 32, 1), 8)
+        # wide tasks share sums over channels, and read whole stretches of memory
+        width = w * min(max(blocks // (32 if u.nbytes < _CACHED else 8), 1), 8)
         self.parts = -(-(c // g) // width)
         length = _SEGMENT_CHUNKS * scan_kernels.CHUNK
         # segments need decays that vanish; NaN in A must take the plain way
