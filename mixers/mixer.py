@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy
 
-from mixers import _checks, graph
+from mixers import _checks, backend, graph
 from mixers.graph import Tape, Value
 
 
@@ -250,6 +250,7 @@ class Mixer:
         for name in options:
             if name not in known:
                 raise TypeError(f"{self.name}: has no option {name!r}; known: {', '.join(known) or '(none)'}")
+        backend.select(self.name, {**dict(zip(names, inputs)), **params})
         self.check_input(*inputs)
 
     def _params(self, params, training):

@@ -388,6 +388,9 @@ _INPUTS = {
     "bench": {1: (8, 1024, 256), 2: (8, 14, 14, 384)},
 }
 
+# mixers of square images
+_SQUARE, _SMALL_SQUARE = ("hyena_nd", "hyper_zzw"), (2, 5, 5, 8)
+
 # further options of the constructors, where the defaults do not suit the shapes above; "digits" is for the model
 # that `mixers train` builds, on 4 x 4 tokens of 48 channels: like "small" if it is not there
 MIXERS = {
@@ -413,6 +416,12 @@ MIXERS = {
     "nin_gate": {
         "small": {"token_dim": 10, "channel_dim": 6},
         "bench": {"token_dim": 768, "channel_dim": 768},
+    },
+    "hyena_nd": {"small": {"filter_order": 6}, "bench": {}},
+    "hyper_zzw": {
+        "small": {"kernel_size": 5, "hidden": 6, "num_layers": 2},
+        "bench": {"kernel_size": 14},
+        "digits": {"kernel_size": 4, "hidden": 16},
     },
     "gnconv": {"small": {"order": 3}, "bench": {"order": 5}},
     "raft_layer": {"small": {"axis": "h"}, "bench": {"axis": "h"}, "digits": {"axis": "h"}},
@@ -519,7 +528,10 @@ def mixer_sample(name, size="small", seed=0, dtype="float32", shape=None, **conf
     (Pool(dim=8, pool_size=3), (2, 4, 6, 8))
     """
     cls = registry.mixer_class(name)
-    shape = tuple(shape or _INPUTS[_known_size("mixer_sample", size)][max(cls.metadata.ranks)])
+    usual = _INPUTS[_known_size("mixer_sample", size)][max(cls.metadata.ranks)]
+    if name in _SQUARE and size == "small":
+        usual = _SMALL_SQUARE
+    shape = tuple(shape or usual)
     mixer = cls(**{**fitting_options(cls, size, shape[-1], shape[1:-1]), **config})
     rng = numpy.random.default_rng(seed)
     specs = mixer.parameters()

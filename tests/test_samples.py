@@ -9,6 +9,9 @@ from mixers import ops, samples, subjects
 
 EVERYTHING = [*ops.__all__, *mixers.list_mixers()]
 
+# parameters without effect: a norm takes them away again
+IDLE = {("hyper_zzw", "b_mix")}
+
 
 def test_every_op_has_a_sample():
     assert sorted(samples.OPS) == sorted(ops.__all__)
@@ -28,7 +31,7 @@ def test_small_samples_run(name):
             continue
         assert gradient.shape == subject.arrays[array].shape
         assert numpy.isfinite(gradient).all(), array
-        assert gradient.any(), f"the sample of {name} never tests d{array}"
+        assert gradient.any() or (name, array) in IDLE, f"the sample of {name} never tests d{array}"
 
 
 @pytest.mark.parametrize("name", EVERYTHING)

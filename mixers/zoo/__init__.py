@@ -29,7 +29,7 @@ from mixers.zoo.kan import (
     SConvKan,
     SKan,
 )
-from mixers.zoo.long_conv import Hyena
+from mixers.zoo.long_conv import BaseConv, Hyena, HyenaNd, HyperZzw, S4d
 from mixers.zoo.mlp import (
     AxialShift,
     CycleFc,
@@ -64,6 +64,7 @@ from mixers.zoo.ssm import (
 __all__ = [
     "Afno",
     "AxialShift",
+    "BaseConv",
     "Catm",
     "ConvMixer",
     "CoordinateLocalAttention",
@@ -83,6 +84,8 @@ __all__ = [
     "Gmlp",
     "Gnconv",
     "Hyena",
+    "HyenaNd",
+    "HyperZzw",
     "IdentityMixing",
     "KanBspline",
     "KanFourier",
@@ -105,6 +108,7 @@ __all__ = [
     "RaftMlp",
     "RandomMixing",
     "ResMlp",
+    "S4d",
     "SConvKan",
     "SKan",
     "SeparableConv",

@@ -1,6 +1,5 @@
-"""Mixers that convolve with a generated filter as long as the sequence."""
+"""The Hyena operator."""
 
-import math
 from dataclasses import dataclass
 
 import numpy
@@ -9,8 +8,8 @@ from mixers import _checks as check
 from mixers import initializers, ops
 from mixers.graph import constant, split
 from mixers.mixer import Mixer, Parameter
-from mixers.op import compute_dtype
 from mixers.registry import register
+from mixers.zoo.long_conv.filters import decays, positions, sine_network, sine_network_parameters
 
 _ACTIVATIONS = {"id": lambda v: v, "gelu": ops.gelu, "silu": ops.silu}
 
@@ -132,19 +131,15 @@ class Hyena(Mixer):
     def parameters(self):
         c, f, k, wide = self.dim, self.filter_order, self.short_filter_order, (self.order + 1) * self.dim
         as_torch = initializers.fan_in_uniform
-        specs = {
+        return {
             "w_in": Parameter((c, wide), as_torch(c)),
             "b_in": Parameter((wide,), as_torch(c)),
             "w_short": Parameter((k, wide), as_torch(k)),
             "b_short": Parameter((wide,), as_torch(k)),
-            "pos_emb": Parameter((*self.grid, self.emb_dim), initializers.table(self._positions())),
-        }
-        for i in range(self.num_inner_mlps + 1):
-            inputs = f if i else self.emb_dim
-            specs[f"w_filter_{i}"] = Parameter((inputs, f), as_torch(inputs))
-            specs[f"b_filter_{i}"] = Parameter((f,), as_torch(inputs))
-        return specs | {
-            "w_filter_out": Parameter((f, self.order - 1, c), as_torch(f)),
+            "pos_emb": Parameter(
+                (*self.grid, self.emb_dim), initializers.table(positions(*self.grid, self.emb_dim))
+            ),
+            **sine_network_parameters(self, self.emb_dim),
             "freq": Parameter((f,), initializers.constant(self.w)),
             "D": Parameter((self.order - 1, c), initializers.normal()),
             "w_out": Parameter((c, c), as_torch(c)),
@@ -163,11 +158,7 @@ class Hyena(Mixer):
 
     def filters(self, p, length):
         """The filters h_s of the long convolutions in order, (length, c) each."""
-        a = p.pos_emb[:length].astype(compute_dtype(p.pos_emb.dtype), copy=False)
-        for i in range(self.num_inner_mlps + 1):
-            a = ops.sin(ops.mul(ops.linear(a, p[f"w_filter_{i}"], p[f"b_filter_{i}"]), p.freq))
-        # channel s c + i of the last layer is channel i of filter s
-        h = ops.linear(a, p.w_filter_out.reshape(self.filter_order, -1))
+        h = sine_network(self, p, p.pos_emb[:length])
         if self.modulate:
             h = h * self._window(length, like=h)
         if self.normalized:
@@ -177,15 +168,8 @@ class Hyena(Mixer):
     def _window(self, length, like):
         """exp(-t |delta|) + shift, (length, (order - 1) c); the decays rise with the channel, then with s."""
         count = self.order - 1
-        ends = (math.log(self.target) / pct for pct in (self.slow_decay_pct, self.fast_decay_pct))
-        deltas = numpy.linspace(*ends, count * self.dim).reshape(self.dim, count).T.reshape(-1)
+        deltas = decays(count * self.dim, self.slow_decay_pct, self.fast_decay_pct, self.target)
+        deltas = deltas.reshape(self.dim, count).T.reshape(-1)
         t = numpy.arange(length)[:, None] / max(self.grid[0] - 1, 1)
         exponents = constant(t, like) * constant(-numpy.abs(deltas), like)
         return ops.exp(exponents) + self.shift
-
-    def _positions(self):
-        """Features of the positions: t, then cosines and negated sines of slowly rising frequencies."""
-        rows, bands = self.grid[0], (self.emb_dim - 1) // 2
-        n = numpy.arange(rows)[:, None]
-        angle = numpy.linspace(1e-4, bands - 1, bands) * (2 * numpy.pi * n / rows)
-        return numpy.concatenate([n / max(rows - 1, 1), numpy.cos(angle), -numpy.sin(angle)], axis=1)
