@@ -9,6 +9,7 @@ from mixers import training
 from mixers.files import replacing
 
 _SIZE = 4.2  # inches of one panel
+_INPUTS = 12  # of a layer that are drawn
 _DECADES = 4  # range of the colours
 
 
@@ -86,6 +87,43 @@ def save_curve(path, result):
     figure = _figure(1)
     figure.suptitle(f"{result.settings.mixer}: test accuracy {100 * result.test_accuracy:.2f} %")
     _draw_curve(figure.subplots(), result)
+    _save(figure, path)
+
+
+def save_edges(path, names, layers, predicted, values):
+    """Draw the functions on the edges of a Kolmogorov-Arnold network, and its values against the samples'.
+
+    Parameters
+    ----------
+    path : path
+    names : sequence of str
+        Of the inputs, then of the value.
+    layers : list of mixers.fitting.Edges
+        A row of panels each; a panel has the functions that leave one input. The first 12 inputs are drawn.
+    predicted, values : array (n, 1)
+    """
+    require()
+    from matplotlib.figure import Figure
+
+    shown = [min(edges.points.shape[1], _INPUTS) for edges in layers]
+    columns = max(*shown, 1)
+    figure = Figure(figsize=(0.5 * _SIZE * (columns + 2), 0.5 * _SIZE * len(layers)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(columns, 2))
+    panels = left.subplots(len(layers), columns, squeeze=False)
+    for number, (edges, row) in enumerate(zip(layers, panels)):
+        for i, axes in enumerate(row):
+            if i >= shown[number]:
+                axes.set_axis_off()
+                continue
+            axes.plot(edges.points[:, i], edges.values[:, i], linewidth=0.9)
+            axes.set_title(
+                f"from {names[i]}" if number == 0 else f"layer {number + 1}, input {i + 1}", size=8
+            )
+            axes.tick_params(labelsize=6)
+    axes = right.subplots()
+    axes.plot(values, predicted, ".", markersize=2)
+    axes.axline((float(values.mean()),) * 2, slope=1.0, color="0.7", linewidth=0.8)
+    axes.set(xlabel="sample", ylabel="network", title=names[-1][:40])
     _save(figure, path)
 
 

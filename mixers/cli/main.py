@@ -10,6 +10,7 @@ from mixers._version import __version__
 # module of each subcommand, and the line that `mixers --help` prints
 COMMANDS = {
     "train": "train a small model around a mixer, on handwritten digits or on recall",
+    "fit": "fit a small Kolmogorov-Arnold network to an expression or a CSV file",
     "list": "list the mixers and ops",
     "info": "versions, backends, threads and caches",
     "check": "compare a mixer or op with the float64 reference on this machine",

@@ -1,4 +1,4 @@
-"""Kolmogorov-Arnold layers in PyTorch, in the manner of efficient-kan, FastKAN, FourierKAN and the papers' equations."""
+"""Kolmogorov-Arnold layers in PyTorch, in the manner of efficient-kan, FastKAN and FourierKAN, and KArAt."""
 
 import torch
 from torch.nn import functional
