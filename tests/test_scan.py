@@ -143,6 +143,8 @@ class TestSelectiveScan(OpSuite):
             halves=False,
             differences=False,
         ),
+        # a task of several vectors of channels, the last one with a tail
+        Case("wide-tasks", selective(16, 18, 70, 2, D=True, z=True, h0=True), emulated=False),
         Case("no-tokens", selective(2, 0, 3, 4, **EVERYTHING), {"return_last_state": True}),
         Case("empty-batch", selective(0, 4, 3, 4, **EVERYTHING)),
     ]
