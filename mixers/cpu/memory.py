@@ -5,6 +5,7 @@ again: that takes several times as long as a kernel needs to fill the page. A tr
 same sizes over and over, so a limited amount is kept here. It is freed when something else is needed instead.
 """
 
+import os
 import threading
 
 import numpy
@@ -16,6 +17,16 @@ _free = {}
 _kept = 0
 # a block may come back while another is taken, in the same thread
 _lock = threading.RLock()
+
+
+def _renew_lock():
+    # another thread of the parent may have held it when this process was forked off
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Block:
