@@ -215,6 +215,12 @@ OPS = {
         {"b": 2, "h": 5, "w": 6, "c": 7, "d": 3},
         {"b": 16, "h": 56, "w": 56, "c": 64, "d": 64},
     ),
+    "rolled_conv2d": OpSample(
+        {"x": "b h w c", "w_lr": ("n", coefficients), "w_td": ("n", coefficients), "b": "c"},
+        {"b": 2, "h": 5, "w": 4, "c": 7, "n": 55},
+        {"b": 8, "h": 28, "w": 28, "c": 160, "n": 1840},
+        {"shifts": (-1, 0, 2), "kernels": (1, 3, 5)},
+    ),
     "strip_linear": OpSample(
         {"x": "b h w c", "w": ("j k w w", coefficients), "b": "j w"},
         {"b": 2, "h": 5, "w": 4, "c": 6, "j": 3, "k": 3},

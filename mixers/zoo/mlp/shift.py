@@ -399,12 +399,9 @@ class MixShift(Mixer):
         return specs
 
     def mix(self, p, x):
-        moves = numpy.repeat(self.shifts, self._sizes)
-        left_right = self._convolve(p, "lr", ops.channel_shift(x, shifts=moves, axis=2, mode="wrap"))
-        return left_right + self._convolve(p, "td", ops.channel_shift(x, shifts=moves, axis=1, mode="wrap"))
-
-    def _convolve(self, p, way, x):
-        parts = graph.split(x, self._sizes)
-        return graph.concatenate(
-            [ops.depthwise_conv2d(part, p[f"w_{way}_{j}"], p[f"b_{way}_{j}"]) for j, part in enumerate(parts)]
+        count = range(len(self.shifts))
+        flat = lambda name: graph.concatenate([p[f"{name}_{j}"].reshape(-1) for j in count])
+        bias = ops.add(flat("b_lr"), flat("b_td"))
+        return ops.rolled_conv2d(
+            x, flat("w_lr"), flat("w_td"), bias, shifts=self.shifts, kernels=self.kernels
         )
