@@ -203,8 +203,8 @@ class SeparableConv(Mixer):
     Notes
     -----
     x is (b, h, w, c). Parameters w_in (c, e), w_dw (k, k, e), w_out (e, c); with bias b_in (e,), b_dw (e,), b_out (c,);
-    for each star_relu act1_scale and act1_bias, or act2_scale and act2_bias, (1,). Weights normal of std 0.02, scales 1,
-    biases 0. The zeros around the grid are those of the convolution: t is not added there.
+    for each star_relu act1_scale and act1_bias, or act2_scale and act2_bias, (1,). Weights normal of std 0.02, scales
+    1, biases 0. The zeros around the grid are those of the convolution: t is not added there.
     4 c e + 2 k^2 e flops per token forward, twice that backward.
     Source: Yu et al. 2022, arXiv:2210.13452, section 2; sail-sg/metaformer, SepConv and StarReLU.
 
