@@ -33,6 +33,8 @@ CASES = (
     ("kan_attention", "b=4,n=197,h=3,d=64,g=3,r=12", "torch"),
     ("pool", "8,56,56,64", "torch"),
     ("mlp_mixer", "16,196,512", "torch"),
+    *((name, "8,14,14,384", "torch") for name in ("mix_shift", "axial_shift", "spatial_shift_v2")),
+    *((name, "8,14,14,384", "torch") for name in ("strip_mlp", "raft_mlp", "multi_axis_gmlp", "gmlp")),
     ("gated_cnn", "8,14,14,384", "torch"),
     ("hyena", "8,1024,256", "torch"),
     ("mamba", "8,1024,256", "mambapy"),
