@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy
 
 from mixers.gpu.device import Kernel, c_type, device_of
+from mixers.sequences import frozen_steps, padded_sequences, zeroed
 
 # tokens between two saved states, and the multiple that segments have
 _CHUNK, _TILE = 16, 32
@@ -23,7 +24,10 @@ _MOST_STATES = 128
 _SCAN = numpy.dtype([(n, "i4") for n in "length channels groups parts segments segment first step".split()])
 
 
-def linear_scan_forward(a, b, h0=None, reverse=False, return_last_state=False, save=True):
+def linear_scan_forward(
+    a, b, h0=None, reverse=False, return_last_state=False, sequence_starts=None, mask=None, save=True
+):
+    a, b = _linear_inputs(a, b, sequence_starts, mask)
     device, wide = device_of(a), _wide(a)
     h = device.empty(a.shape, a.dtype)
     last = device.zeros(a.shape[::2], wide)
@@ -36,19 +40,28 @@ def linear_scan_forward(a, b, h0=None, reverse=False, return_last_state=False, s
 
 def linear_scan_backward(dout, saved):
     """The states before each token, then the scan of the adjoints in the other direction."""
-    a, h0 = saved.a, saved.h0
+    starts, mask, h0 = saved.sequence_starts, saved.mask, saved.h0
+    a, b = _linear_inputs(saved.a, saved.b, starts, mask)
     device, wide = device_of(a), _wide(a)
     da, db = (device.empty(a.shape, a.dtype) for _ in range(2))
     adjoint = device.zeros(a.shape[::2], wide)
     if a.size:
         dh = device.zeros(a.shape, a.dtype) if dout.h is None else dout.h
         states = device.empty(a.shape, wide)
-        _linear(device, 1, (a, saved.b, h0), {"before": states}, saved.reverse)
+        _linear(device, 1, (a, b, h0), {"before": states}, saved.reverse)
         results = {"states": states, "out": db, "da": da, "last": adjoint}
         _linear(device, 2, (a, dh, dout.last_state), results, not saved.reverse)
     elif dout.last_state is not None:
         adjoint[...] = dout.last_state
-    return da, db, None if h0 is None else adjoint
+    if starts is not None:
+        da = zeroed(da, ~starts)
+    return zeroed(da, mask), zeroed(db, mask), None if h0 is None else adjoint
+
+
+def _linear_inputs(a, b, starts, mask):
+    """Decays of 0 at a start and of 1 at padding."""
+    a = zeroed(a, mask, 1.0)
+    return (a if starts is None else zeroed(a, ~starts)), zeroed(b, mask)
 
 
 def _linear(device, kind, inputs, results, reverse):
@@ -74,8 +87,17 @@ def selective_scan_forward(
     return_last_state=False,
     reverse=False,
     order=None,
+    sequence_starts=None,
+    mask=None,
     save=True,
 ):
+    if sequence_starts is not None and u.size:
+        arrays = u, delta, A, B, C, D, z, delta_bias, h0
+        packed = _Packed(arrays, sequence_starts, mask, reverse, order)
+        out, _ = selective_scan_forward(**packed.arguments, delta_softplus=delta_softplus, save=False)
+        return packed.outputs(out, return_last_state), (None,)
+    delta = frozen_steps(delta, mask, delta_bias, delta_softplus)
+    u, B, C, z = (zeroed(x, mask) for x in (u, B, C, z))
     scan = _Scan(u, B, delta_softplus, reverse, order)
     device, n = scan.device, scan.states
     b, l, c = u.shape
@@ -93,11 +115,15 @@ def selective_scan_forward(
         scan.launch("selective_scan_forward", threads, segments, (*inputs, y, states, last_state), cells, z)
     elif last_state is not None and h0 is not None:
         last_state[...] = h0
-    return (y, last_state), (states,)
+    return (zeroed(y, mask), last_state), (states,)
 
 
 def selective_scan_backward(dout, saved):
-    u, B, z, h0 = saved.u, saved.B, saved.z, saved.h0
+    mask, h0 = saved.mask, saved.h0
+    if saved.sequence_starts is not None and saved.u.size:
+        return _packed_backward(dout, saved)
+    delta = frozen_steps(saved.delta, mask, saved.delta_bias, saved.delta_softplus)
+    u, B, C, z = (zeroed(x, mask) for x in (saved.u, saved.B, saved.C, saved.z))
     scan = _Scan(u, B, saved.delta_softplus, saved.reverse, saved.order)
     device, n, wide = scan.device, scan.states, scan.wide
     b, _, c = u.shape
@@ -110,8 +136,8 @@ def selective_scan_backward(dout, saved):
     dA = device.zeros((b * segments[0], c, n), wide)
     dD, dbias = (device.zeros((b * segments[0], c), wide) for _ in range(2))
     if u.size:
-        dy = device.zeros(u.shape, u.dtype) if dout.y is None else dout.y
-        arrays = u, saved.delta, saved.A, B, saved.C, saved.D, z, saved.delta_bias, dy, dout.last_state
+        dy = device.zeros(u.shape, u.dtype) if dout.y is None else zeroed(dout.y, mask)
+        arrays = u, delta, saved.A, B, C, saved.D, z, saved.delta_bias, dy, dout.last_state
         u, delta, A, B, C, D, z, delta_bias, dy, dlast = _given(device, *arrays)
         ends = scan.ends(segments, dy, delta, A, C, z, delta_bias, backward=True)
         parts = scan.parts(threads.channels)
@@ -124,6 +150,11 @@ def selective_scan_backward(dout, saved):
         device.launch(kernel, (-(-dB.size * 2 // 256),), (256,), (partial, dB, dC, *sizes))
     elif dh0 is not None and dout.last_state is not None:
         dh0[...] = dout.last_state
+    ddelta_bias = None if saved.delta_bias is None else dbias.sum(axis=0)
+    if mask is not None:
+        ddelta = zeroed(ddelta, mask)
+        if ddelta_bias is not None:
+            ddelta_bias = ddelta.astype(wide).sum(axis=(0, 1))
     return (
         du,
         ddelta,
@@ -132,9 +163,76 @@ def selective_scan_backward(dout, saved):
         dC,
         None if saved.D is None else dD.sum(axis=0),
         dz,
-        None if saved.delta_bias is None else dbias.sum(axis=0),
+        ddelta_bias,
         dh0,
     )
+
+
+class _Packed:
+    """Packed sequences as rows of their own, padded to the longest: what resets states is then the row's end."""
+
+    def __init__(self, arrays, starts, mask, reverse, order):
+        u, delta, A, B, C, D, z, delta_bias, h0 = arrays
+        self.device, self.shape, self.wide = device_of(u), u.shape, _wide(u)
+        b, l, _ = u.shape
+        visits = numpy.arange(l) if order is None else order
+        tables = padded_sequences(b, l, starts, visits[::-1] if reverse else visits)
+        index, valid, back, items, self.carried, last = tables
+        self.index, self.back, self.last = map(self.device.to_device, (index, back, last))
+        self.valid = valid if mask is None else valid & mask.reshape(-1)[index]
+        # where the state before the first token comes in, and at which items
+        self.heads = self.device.to_device(numpy.flatnonzero(self.carried))
+        self.items = self.device.to_device(items[self.carried])
+        state = None
+        if h0 is not None:
+            state = self.device.zeros((len(items), *h0.shape[1:]), self.wide)
+            state[self.heads] = h0[self.items]
+        self.arguments = {
+            **dict(zip("u delta B C z".split(), map(self.rows, (u, delta, B, C, z)))),
+            **{"A": A, "D": D, "delta_bias": delta_bias, "h0": state},
+            **{"mask": self.valid, "return_last_state": True},
+        }
+
+    def rows(self, a):
+        """Tokens (b, l, ...) as rows of sequences."""
+        return None if a is None else a.reshape(-1, *a.shape[2:])[self.index]
+
+    def tokens(self, a):
+        """The opposite of rows."""
+        return (
+            None
+            if a is None
+            else a.reshape(-1, *a.shape[2:])[self.back].reshape(*self.shape[:2], *a.shape[2:])
+        )
+
+    def outputs(self, out, return_last_state):
+        y, last_state = out
+        return self.tokens(y), last_state[self.last] if return_last_state else None
+
+
+def _packed_backward(dout, saved):
+    """The sequences as rows once more, with their states."""
+    names = "u delta A B C D z delta_bias h0".split()
+    arrays = [getattr(saved, name) for name in names]
+    packed = _Packed(arrays, saved.sequence_starts, saved.mask, saved.reverse, saved.order)
+    arguments = packed.arguments
+    soft = saved.delta_softplus
+    _, (states,) = selective_scan_forward(**arguments, delta_softplus=soft)
+    rows = SimpleNamespace(
+        **arguments, delta_softplus=soft, states=states, reverse=False, order=None, sequence_starts=None
+    )
+    dlast = None
+    if dout.last_state is not None:
+        dlast = packed.device.zeros((len(packed.carried), *dout.last_state.shape[1:]), packed.wide)
+        dlast[packed.last] = dout.last_state
+    gradients = selective_scan_backward(SimpleNamespace(y=packed.rows(dout.y), last_state=dlast), rows)
+    du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
+    dh0 = None
+    if saved.h0 is not None:
+        dh0 = packed.device.zeros(saved.h0.shape, packed.wide)
+        dh0[packed.items] = dstate[packed.heads]
+    du, ddelta, dB, dC, dz = map(packed.tokens, (du, ddelta, dB, dC, dz))
+    return du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dh0
 
 
 def selective_state_update_forward(
@@ -181,7 +279,8 @@ def selective_state_update_backward(dout, saved):
     sequence = {name: token(getattr(saved, name)) for name in ("u", "delta", "B", "C", "z")}
     constant = {name: getattr(saved, name) for name in ("A", "D", "delta_bias", "delta_softplus")}
     before = device.contiguous(saved.state.swapaxes(1, 2))[:, None]
-    scan = SimpleNamespace(**sequence, **constant, h0=saved.state, states=before, reverse=False, order=None)
+    options = {"reverse": False, "order": None, "sequence_starts": None, "mask": None}
+    scan = SimpleNamespace(**sequence, **constant, **options, h0=saved.state, states=before)
     gradients = selective_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
     du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
     first = lambda x: None if x is None else x[:, 0]

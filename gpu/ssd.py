@@ -10,6 +10,7 @@ import numpy
 
 from mixers.gpu.device import Kernel, c_type, device_of
 from mixers.gpu.elementwise import silu_backward, silu_forward
+from mixers.sequences import zeroed
 
 # the longest chunk, which kernels count on
 _LONGEST = 64
@@ -29,9 +30,13 @@ def ssd_scan_forward(
     h0=None,
     chunk_size=256,
     return_last_state=False,
+    sequence_starts=None,
+    mask=None,
     save=True,
 ):
-    scan = _Scan(x, dt, A, B, C, dt_bias, dt_softplus, dt_limit, chunk_size)
+    x, dt, B, C, z = (zeroed(a, mask) for a in (x, dt, B, C, z))
+    tables = sequence_starts, mask
+    scan = _Scan(x, dt, A, B, C, dt_bias, dt_softplus, dt_limit, chunk_size, tables)
     states = scan.device.empty(scan.states_shape, scan.wide) if save else None
     last_state = scan.device.zeros((*x.shape[:1], *x.shape[2:], B.shape[3]), scan.wide)
     if x.size:
@@ -43,21 +48,21 @@ def ssd_scan_forward(
         y = scan.device.zeros(x.shape, x.dtype)
         if h0 is not None:
             last_state[...] = h0
-    return (y, last_state if return_last_state else None), (states,)
+    return (zeroed(y, mask), last_state if return_last_state else None), (states,)
 
 
 def ssd_scan_backward(dout, saved):
     """The formulas of the CPU backend, for all chunks at once."""
-    x, D, z, h0 = saved.x, saved.D, saved.z, saved.h0
-    scan = _Scan(
-        *(x, saved.dt, saved.A, saved.B, saved.C, saved.dt_bias, saved.dt_softplus, saved.dt_limit),
-        saved.chunk_size,
-    )
+    D, h0, mask = saved.D, saved.h0, saved.mask
+    x, dt, B, C, z = (zeroed(a, mask) for a in (saved.x, saved.dt, saved.B, saved.C, saved.z))
+    options = saved.dt_bias, saved.dt_softplus, saved.dt_limit, saved.chunk_size
+    scan = _Scan(x, dt, saved.A, B, C, *options, (saved.sequence_starts, mask))
     device, wide = scan.device, scan.wide
     if not x.size:
         return _nothing(device, dout, saved, wide)
-    step, _, _, growth, fade = scan.numbers
-    dy = scan.chunks(device.zeros(x.shape, wide) if dout.y is None else dout.y.astype(wide))
+    step, _, _, growth, fade, _ = scan.numbers
+    dy = device.zeros(x.shape, wide) if dout.y is None else zeroed(dout.y, mask).astype(wide)
+    dy = scan.chunks(dy)
     before = scan.by_group(saved.states)
     ds, dz = dy, None
     if z is not None:
@@ -120,7 +125,8 @@ def ssd_state_update_forward(
     save=True,
 ):
     token = lambda a: a[:, None]
-    scan = _Scan(token(x), token(dt), A, token(B), token(C), dt_bias, dt_softplus, dt_limit, 1)
+    options = dt_bias, dt_softplus, dt_limit, 1, (None, None)
+    scan = _Scan(token(x), token(dt), A, token(B), token(C), *options)
     device = scan.device
     in_place = out_state is not None and out_state.flags.c_contiguous
     new_state = out_state if in_place else device.empty(state.shape, scan.wide)
@@ -148,7 +154,8 @@ def ssd_state_update_backward(dout, saved):
     sequence = {name: token(getattr(saved, name)) for name in ("x", "dt", "B", "C", "z")}
     constant = {name: getattr(saved, name) for name in ("A", "D", "dt_bias", "dt_softplus", "dt_limit")}
     states = token(saved.state.swapaxes(2, 3))
-    scan = SimpleNamespace(**sequence, **constant, h0=saved.state, states=states, chunk_size=1)
+    tables = {"sequence_starts": None, "mask": None}
+    scan = SimpleNamespace(**sequence, **constant, **tables, h0=saved.state, states=states, chunk_size=1)
     gradients = ssd_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
     dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dstate = gradients
     first = lambda a: None if a is None else a[:, 0]
@@ -158,7 +165,7 @@ def ssd_state_update_backward(dout, saved):
 class _Scan:
     """The arrays of a scan by chunks, the numbers of its steps, and its products."""
 
-    def __init__(self, x, dt, A, B, C, dt_bias, softplus, limit, chunk_size):
+    def __init__(self, x, dt, A, B, C, dt_bias, softplus, limit, chunk_size, tables):
         self.device = device_of(x)
         self.wide = numpy.dtype(numpy.float64 if x.dtype == numpy.float64 else numpy.float32)
         (self.b, self.l, self.h, self.p), (self.g, self.n) = x.shape, B.shape[2:]
@@ -168,7 +175,8 @@ class _Scan:
         self.q = wanted if self.count != 1 else self.l
         if x.size:
             wide = lambda a: self.device.contiguous(a.astype(self.wide))
-            self._steps = (wide(dt), None if dt_bias is None else self.device.contiguous(dt_bias))
+            tables = (None if t is None else self.device.to_device(t.astype(numpy.uint8)) for t in tables)
+            self._steps = (wide(dt), None if dt_bias is None else self.device.contiguous(dt_bias), *tables)
             self._A = self.device.contiguous(A)
             lo, hi = (0.0, 0.0) if limit is None else limit
             self._options = (
@@ -254,15 +262,16 @@ class _Scan:
         ddt = self.device.empty((self.b, self.l, self.h), self.wide)
         dA = self.device.empty((self.b * self.count, self.h), self.wide)
         inputs = map(self.device.contiguous, (by_input, from_before, to_after, through))
-        args = (*self._steps, self._A, self.numbers, *inputs, crossing, ddt, dA)
+        dt, bias, _, mask = self._steps
+        args = (dt, bias, mask, self._A, self.numbers, *inputs, crossing, ddt, dA)
         sizes = map(numpy.int32, (self.l, self.count, self.q, self.h))
         args = (*args, numpy.int64(dA.size), self._plane, *sizes, *self._options)
         self._launch("pull_steps", -(-dA.size // 128), 128, args)
         return ddt, dA.sum(axis=0)
 
     def _measured(self):
-        numbers = self.device.empty((5, self.b, self.count, self.q, self.h), self.wide)
-        self._plane = numpy.int64(numbers.size // 5)
+        numbers = self.device.empty((6, self.b, self.count, self.q, self.h), self.wide)
+        self._plane = numpy.int64(numbers.size // 6)
         count = self.b * self.count * self.h
         sizes = map(numpy.int32, (self.l, self.count, self.q, self.h))
         args = *self._steps, self._A, numbers, numpy.int64(count), self._plane

@@ -48,10 +48,28 @@ def _windows(padded, kernel, dilation):
 
 
 def causal_conv1d_forward(
-    x, w, b=None, activation="silu", initial_state=None, return_final_state=False, save=True
+    x,
+    w,
+    b=None,
+    activation="silu",
+    initial_state=None,
+    return_final_state=False,
+    sequence_starts=None,
+    mask=None,
+    save=True,
 ):
-    """p[t] = b + sum_i w[i] X[t + i] with X = (initial_state or zeros, x); y = silu(p) or p."""
+    """p[t] = b + sum_i w[i] X[t + i] with X = (initial_state or zeros, x); y = silu(p) or p.
+
+    With starts or a mask a token sees the k - 1 kept tokens before it, as far as its sequence goes.
+    """
     history = _history(x, initial_state, w.shape[0])
+    if sequence_starts is not None or mask is not None:
+        seen, last = _seen(x.shape, w.shape[0], sequence_starts, mask)
+        rows = _with_zeros(history)
+        p = (w * rows[seen]).sum(axis=2) + (0.0 if b is None else b)
+        y = p * special.expit(p) if activation == "silu" else p
+        y = y if mask is None else numpy.where(mask[..., None], y, 0)
+        return (y, rows[last] if return_final_state else None), ()
     p = _convolve(history, w, b)
     y = p * special.expit(p) if activation == "silu" else p
     # X has k - 1 + l rows: from row l on there are k - 1
@@ -67,12 +85,60 @@ def causal_conv1d_backward(dout, saved):
     """
     x, w, b, state = saved.x, saved.w, saved.b, saved.initial_state
     history = _history(x, state, w.shape[0])
-    dhistory, dw, db = _convolve_backward(dout.y, history, w, b, saved.activation)
-    if dout.final_state is not None:
-        dhistory[:, x.shape[1] :] += dout.final_state
+    if saved.sequence_starts is not None or saved.mask is not None:
+        dhistory, dw, db = _seen_backward(dout, history, saved)
+    else:
+        dhistory, dw, db = _convolve_backward(dout.y, history, w, b, saved.activation)
+        if dout.final_state is not None:
+            dhistory[:, x.shape[1] :] += dout.final_state
     k = w.shape[0]
     dstate = None if state is None else dhistory[:, : k - 1].copy()
     return dhistory[:, k - 1 :].copy(), dw, db, dstate
+
+
+def _seen(shape, k, starts, mask):
+    """The rows of X that each token sees (b, l, k), and those of the final state (b, k - 1); the last row is zeros."""
+    b, l, _ = shape
+    seen, last = numpy.empty((b, l, k), numpy.int64), numpy.empty((b, k - 1), numpy.int64)
+    none = b * (k - 1 + l)
+    for item in range(b):
+        first = item * (k - 1 + l)
+        recent = list(range(first, first + k - 1))
+        for t in range(l):
+            if starts is not None and starts[item, t]:
+                recent = [none] * (k - 1)
+            kept = mask is None or mask[item, t]
+            window = [*recent, first + k - 1 + t] if kept else [none] * k
+            seen[item, t] = window
+            recent = window[1:] if kept else recent
+        last[item] = recent
+    return seen, last
+
+
+def _with_zeros(history):
+    """The rows of X (b, k - 1 + l, c) in one axis, and a row of zeros."""
+    c = history.shape[2]
+    return numpy.concatenate([history.reshape(-1, c), numpy.zeros((1, c), history.dtype)])
+
+
+def _seen_backward(dout, history, saved):
+    """dX, dw and db where each token sees rows of its own: the sums over taps become sums over pairs."""
+    w, b, mask = saved.w, saved.b, saved.mask
+    seen, last = _seen(saved.x.shape, w.shape[0], saved.sequence_starts, mask)
+    rows = _with_zeros(history)
+    g = numpy.zeros_like(saved.x) if dout.y is None else dout.y
+    if mask is not None:
+        g = numpy.where(mask[..., None], g, 0)
+    if saved.activation == "silu":
+        p = (w * rows[seen]).sum(axis=2) + (0.0 if b is None else b)
+        s = special.expit(p)
+        g = g * s * (1.0 + p * (1.0 - s))
+    drows = numpy.zeros_like(rows)
+    numpy.add.at(drows, seen, w * g[:, :, None])
+    if dout.final_state is not None:
+        numpy.add.at(drows, last, dout.final_state)
+    dw = (rows[seen] * g[:, :, None]).sum(axis=(0, 1))
+    return drows[:-1].reshape(history.shape), dw, None if b is None else g.sum(axis=(0, 1))
 
 
 def causal_conv1d_update_forward(x, state, w, b=None, activation="silu", save=True):

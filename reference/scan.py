@@ -7,12 +7,16 @@ from scipy import special
 _CHUNK = 16
 
 
-def linear_scan_forward(a, b, h0=None, reverse=False, return_last_state=False, save=True):
-    """h[t] = a[t] h[t-1] + b[t], token by token."""
+def linear_scan_forward(
+    a, b, h0=None, reverse=False, return_last_state=False, sequence_starts=None, mask=None, save=True
+):
+    """h[t] = a[t] h[t-1] + b[t], token by token; a is 0 at a start, and a token of padding repeats the state."""
+    a, b = _kept(mask, a, b)
     state = numpy.zeros_like(b, shape=(b.shape[0], b.shape[2])) if h0 is None else h0.copy()
     h = numpy.empty(b.shape, b.dtype)
     for t in _visits(b.shape[1], reverse):
-        state = a[:, t] * state + b[:, t]
+        before = _forget(state, sequence_starts, t)
+        state = _where(mask, t, a[:, t] * before + b[:, t], before)
         h[:, t] = state
     return (h, state if return_last_state else None), ()
 
@@ -24,18 +28,20 @@ def linear_scan_backward(dout, saved):
     dlast_state added at the last token. From h[t] = a[t] h[t-1] + b[t] follow db[t] = lambda[t],
     da[t] = lambda[t] h[t-1], and dh0 = a[first] lambda[first].
     """
-    a, b, h0 = saved.a, saved.b, saved.h0
+    starts, mask, h0 = saved.sequence_starts, saved.mask, saved.h0
+    a, b = _kept(mask, saved.a, saved.b)
     visits = _visits(b.shape[1], saved.reverse)
-    (h, _), _ = linear_scan_forward(a, b, h0, saved.reverse)
+    (h, _), _ = linear_scan_forward(a, b, h0, saved.reverse, sequence_starts=starts, mask=mask)
     first_state = numpy.zeros(h.shape[::2], h.dtype) if h0 is None else h0
     carried = numpy.zeros(h.shape[::2], h.dtype) if dout.last_state is None else dout.last_state.copy()
     da, db = numpy.empty(b.shape, b.dtype), numpy.empty(b.shape, b.dtype)
     for i in reversed(range(len(visits))):
         t = visits[i]
         adjoint = carried if dout.h is None else dout.h[:, t] + carried
-        db[:, t] = adjoint
-        da[:, t] = adjoint * (h[:, visits[i - 1]] if i else first_state)
-        carried = a[:, t] * adjoint
+        before = _forget(h[:, visits[i - 1]] if i else first_state, starts, t)
+        db[:, t] = _where(mask, t, adjoint, 0.0)
+        da[:, t] = _where(mask, t, adjoint * before, 0.0)
+        carried = _forget(_where(mask, t, a[:, t] * adjoint, adjoint), starts, t)
     return da, db, None if h0 is None else carried
 
 
@@ -53,9 +59,15 @@ def selective_scan_forward(
     return_last_state=False,
     reverse=False,
     order=None,
+    sequence_starts=None,
+    mask=None,
     save=True,
 ):
-    """h[t] = exp(d[t] A) h[t-1] + d[t] B[t] u[t]; y[t] = (C[t] . h[t] + D u[t]) silu(z[t]), token by token."""
+    """h[t] = exp(d[t] A) h[t-1] + d[t] B[t] u[t]; y[t] = (C[t] . h[t] + D u[t]) silu(z[t]), token by token.
+
+    At a start h[t-1] counts as 0; a token of padding leaves the state and has the output 0.
+    """
+    u, delta, B, C, z = _kept(mask, u, delta, B, C, z)
     b, l, c = u.shape
     n = A.shape[1]
     visits = _visits(l, reverse, order)
@@ -66,11 +78,13 @@ def selective_scan_forward(
     for i, t in enumerate(visits):
         if i % _CHUNK == 0:
             states[:, i // _CHUNK] = h.swapaxes(1, 2)
-        h = _advance(h, u[:, t], step[:, t], A, B[:, t])
+        before = _forget(h, sequence_starts, t)
+        h = _where(mask, t, _advance(before, u[:, t], step[:, t], A, B[:, t]), before)
         s[:, t] = (_per_channel(C[:, t], c) * h).sum(axis=-1)
     if D is not None:
         s = s + D * u
     y = s if z is None else s * _silu(z)
+    y = y if mask is None else numpy.where(mask[..., None], y, 0)
     return (y, h if return_last_state else None), (states if save else None,)
 
 
@@ -91,12 +105,15 @@ def selective_scan_backward(dout, saved):
 
     The cotangent of the last state starts lambda; the sums over channels stay within a group.
     """
-    u, A, B, C, D, z, h0 = saved.u, saved.A, saved.B, saved.C, saved.D, saved.z, saved.h0
+    A, D, h0, starts, mask = saved.A, saved.D, saved.h0, saved.sequence_starts, saved.mask
+    u, delta, B, C, z = _kept(mask, saved.u, saved.delta, saved.B, saved.C, saved.z)
     b, l, c = u.shape
     n = A.shape[1]
     visits = _visits(l, saved.reverse, saved.order)
-    step = _step_size(saved.delta, saved.delta_bias, saved.delta_softplus)
+    step = _step_size(delta, saved.delta_bias, saved.delta_softplus)
     dy = numpy.zeros_like(u) if dout.y is None else dout.y
+    if mask is not None:
+        dy = numpy.where(mask[..., None], dy, 0)
     ds = dy if z is None else dy * _silu(z)
     s = numpy.zeros(u.shape, u.dtype)
     du, dstep = numpy.empty(u.shape, u.dtype), numpy.empty(u.shape, u.dtype)
@@ -105,22 +122,27 @@ def selective_scan_backward(dout, saved):
     carried = numpy.zeros((b, c, n), u.dtype) if dout.last_state is None else dout.last_state.copy()
     for chunk in reversed(range(saved.states.shape[1])):
         tokens = visits[chunk * _CHUNK : (chunk + 1) * _CHUNK]
-        h = [saved.states[:, chunk].swapaxes(1, 2)]
+        last, before, h = saved.states[:, chunk].swapaxes(1, 2), [], []
         for t in tokens:
-            h.append(_advance(h[-1], u[:, t], step[:, t], A, B[:, t]))
+            before.append(_forget(last, starts, t))
+            last = _where(mask, t, _advance(before[-1], u[:, t], step[:, t], A, B[:, t]), before[-1])
+            h.append(last)
         for j in reversed(range(len(tokens))):
             t = tokens[j]
             b_t, c_t = _per_channel(B[:, t], c), _per_channel(C[:, t], c)
-            s[:, t] = (c_t * h[j + 1]).sum(axis=-1)
+            s[:, t] = (c_t * h[j]).sum(axis=-1)
             adjoint = c_t * ds[:, t, :, None] + carried
-            carried = numpy.exp(step[:, t, :, None] * A) * adjoint
-            w = carried * h[j]
+            # padding passes its adjoint on, and a start does not
+            decayed = numpy.exp(step[:, t, :, None] * A) * adjoint
+            carried = _forget(_where(mask, t, decayed, adjoint), starts, t)
+            adjoint, decayed = _where(mask, t, adjoint, 0.0), _where(mask, t, decayed, 0.0)
+            w = decayed * before[j]
             q = (adjoint * b_t).sum(axis=-1)
             du[:, t] = step[:, t] * q
             dstep[:, t] = u[:, t] * q + (A * w).sum(axis=-1)
             dA += (step[:, t, :, None] * w).sum(axis=0)
             dB[:, t] = _per_group(adjoint * (step[:, t] * u[:, t])[..., None], B.shape[2])
-            dC[:, t] = _per_group(ds[:, t, :, None] * h[j + 1], C.shape[2])
+            dC[:, t] = _per_group(ds[:, t, :, None] * h[j], C.shape[2])
     dD = dz = ddelta_bias = None
     if D is not None:
         s += D * u
@@ -128,10 +150,30 @@ def selective_scan_backward(dout, saved):
         dD = (ds * u).sum(axis=(0, 1))
     if z is not None:
         dz = dy * s * _silu_slope(z)
-    ddelta = _step_size_backward(dstep, saved.delta, saved.delta_bias, saved.delta_softplus)
+    ddelta = _step_size_backward(dstep, delta, saved.delta_bias, saved.delta_softplus)
     if saved.delta_bias is not None:
         ddelta_bias = ddelta.sum(axis=(0, 1))
     return du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, None if h0 is None else carried
+
+
+def _kept(mask, *arrays):
+    """The arrays with zeros for padding: what they hold there may be anything."""
+    if mask is None:
+        return arrays
+    keep = lambda a: numpy.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, 0).astype(a.dtype)
+    return [None if a is None else keep(a) for a in arrays]
+
+
+def _forget(state, starts, t):
+    """The state (b, ...) before token t: zero where a sequence starts."""
+    return state if starts is None else _where(~starts, t, state, 0.0)
+
+
+def _where(table, t, array, other):
+    """Entries of one array (b, ...) or another, by a table (b, l) of booleans at token t."""
+    if table is None:
+        return array
+    return numpy.where(table[:, t].reshape(-1, *[1] * (array.ndim - 1)), array, other).astype(array.dtype)
 
 
 def selective_state_update_forward(

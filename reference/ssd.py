@@ -23,9 +23,15 @@ def ssd_scan_forward(
     h0=None,
     chunk_size=256,
     return_last_state=False,
+    sequence_starts=None,
+    mask=None,
     save=True,
 ):
-    """S[t] = exp(d[t] A) S[t-1] + d[t] x[t] B[t]^T; y[t] = (S[t] C[t] + D x[t]) silu(z[t]), token by token."""
+    """S[t] = exp(d[t] A) S[t-1] + d[t] x[t] B[t]^T; y[t] = (S[t] C[t] + D x[t]) silu(z[t]), token by token.
+
+    At a start S[t-1] counts as 0; a token of padding leaves the state and has the output 0.
+    """
+    x, dt, B, C, z = _kept(mask, x, dt, B, C, z)
     b, l, h, p = x.shape
     n = B.shape[-1]
     q = min(chunk_size, _LONGEST)
@@ -36,11 +42,13 @@ def ssd_scan_forward(
     for t in range(l):
         if t % q == 0:
             states[:, t // q] = S.swapaxes(2, 3)
-        S = _advance(S, x[:, t], step[:, t], A, B[:, t])
+        before = _forget(S, sequence_starts, t)
+        S = _where(mask, t, _advance(before, x[:, t], step[:, t], A, B[:, t]), before)
         s[:, t] = (S * _per_head(C[:, t], h)).sum(axis=-1)
     if D is not None:
         s += _skip(D) * x
     y = s if z is None else s * _silu(z)
+    y = y if mask is None else numpy.where(mask[..., None, None], y, 0)
     return (y, S if return_last_state else None), (states if save else None,)
 
 
@@ -61,12 +69,15 @@ def ssd_scan_backward(dout, saved):
 
     The cotangent of the last state starts Lambda; the sums over heads stay within a group.
     """
-    x, A, B, C, D, z = saved.x, saved.A, saved.B, saved.C, saved.D, saved.z
+    A, D, starts, mask = saved.A, saved.D, saved.sequence_starts, saved.mask
+    x, dt, B, C, z = _kept(mask, saved.x, saved.dt, saved.B, saved.C, saved.z)
     b, l, h, p = x.shape
     g, n = B.shape[2:]
     q = min(saved.chunk_size, _LONGEST)
-    step = _step_size(saved.dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
+    step = _step_size(dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
     dy = numpy.zeros_like(x) if dout.y is None else dout.y
+    if mask is not None:
+        dy = numpy.where(mask[..., None, None], dy, 0)
     ds = dy if z is None else dy * _silu(z)
     s, dx, dstep = numpy.empty(x.shape, x.dtype), numpy.empty(x.shape, x.dtype), numpy.empty_like(step)
     dA = numpy.zeros(A.shape, A.dtype)
@@ -74,15 +85,20 @@ def ssd_scan_backward(dout, saved):
     carried = numpy.zeros((b, h, p, n), x.dtype) if dout.last_state is None else dout.last_state.copy()
     for chunk in reversed(range(saved.states.shape[1])):
         tokens = range(chunk * q, min(l, (chunk + 1) * q))
-        S = [saved.states[:, chunk].swapaxes(2, 3)]
+        last, pairs = saved.states[:, chunk].swapaxes(2, 3), []
         for t in tokens:
-            S.append(_advance(S[-1], x[:, t], step[:, t], A, B[:, t]))
+            before = _forget(last, starts, t)
+            last = _where(mask, t, _advance(before, x[:, t], step[:, t], A, B[:, t]), before)
+            pairs.append((before, last))
         for t in reversed(tokens):
-            after, before = S.pop(), S[-1]
+            before, after = pairs.pop()
             s[:, t] = (after * _per_head(C[:, t], h)).sum(axis=-1)
             adjoint = ds[:, t, :, :, None] * _per_head(C[:, t], h) + carried
-            carried = numpy.exp(step[:, t] * A)[:, :, None, None] * adjoint
-            w = (carried * before).sum(axis=(2, 3))
+            # padding passes its adjoint on, and a start does not
+            decayed = numpy.exp(step[:, t] * A)[:, :, None, None] * adjoint
+            carried = _forget(_where(mask, t, decayed, adjoint), starts, t)
+            adjoint, decayed = _where(mask, t, adjoint, 0.0), _where(mask, t, decayed, 0.0)
+            w = (decayed * before).sum(axis=(2, 3))
             pulled = (adjoint * _per_head(B[:, t], h)).sum(axis=-1)
             dx[:, t] = step[:, t, :, None] * pulled
             dstep[:, t] = (x[:, t] * pulled).sum(axis=-1) + A * w
@@ -97,7 +113,7 @@ def ssd_scan_backward(dout, saved):
         dD = (ds * x).sum(axis=(0, 1, 3) if D.ndim == 1 else (0, 1))
     if z is not None:
         dz = dy * s * _silu_slope(z)
-    ddt = _step_size_backward(dstep, saved.dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
+    ddt = _step_size_backward(dstep, dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
     if saved.dt_bias is not None:
         ddt_bias = ddt.sum(axis=(0, 1))
     return dx, ddt, dA, dB, dC, dD, dz, ddt_bias, None if saved.h0 is None else carried
@@ -135,7 +151,10 @@ def ssd_state_update_backward(dout, saved):
     sequence = {name: token(getattr(saved, name)) for name in ("x", "dt", "B", "C", "z")}
     constant = {name: getattr(saved, name) for name in ("A", "D", "dt_bias", "dt_softplus", "dt_limit")}
     states = token(saved.state.swapaxes(2, 3))
-    scan = types.SimpleNamespace(**sequence, **constant, h0=saved.state, states=states, chunk_size=1)
+    tables = {"sequence_starts": None, "mask": None}
+    scan = types.SimpleNamespace(
+        **sequence, **constant, **tables, h0=saved.state, states=states, chunk_size=1
+    )
     douts = types.SimpleNamespace(y=token(dout.y), last_state=dout.state)
     dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dstate = ssd_scan_backward(douts, scan)
     first = lambda a: None if a is None else a[:, 0]
@@ -146,6 +165,26 @@ def _advance(S, x, step, A, B):
     """The state (b, h, p, n) after one more token."""
     decay = numpy.exp(step * A)[:, :, None, None]
     return decay * S + (step[:, :, None] * x)[..., None] * _per_head(B, x.shape[1])
+
+
+def _kept(mask, *arrays):
+    """The arrays with zeros for padding: what they hold there may be anything."""
+    if mask is None:
+        return arrays
+    keep = lambda a: numpy.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, 0).astype(a.dtype)
+    return [None if a is None else keep(a) for a in arrays]
+
+
+def _forget(state, starts, t):
+    """The state (b, ...) before token t: zero where a sequence starts."""
+    return state if starts is None else _where(~starts, t, state, 0.0)
+
+
+def _where(table, t, array, other):
+    """Entries of one array (b, ...) or another, by a table (b, l) of booleans at token t."""
+    if table is None:
+        return array
+    return numpy.where(table[:, t].reshape(-1, *[1] * (array.ndim - 1)), array, other).astype(array.dtype)
 
 
 def _per_head(coefficients, h):

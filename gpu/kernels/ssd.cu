@@ -1,18 +1,20 @@
 // What lies between the dense products of the scan with one decay per head. T is float or double throughout.
 //
 // Tokens come as (b, chunks, q); the last chunk may go beyond l: steps there are 0, so that its tokens change
-// nothing. Per token and head there are five numbers: step, high and low whose sum is alpha, the running sum of
-// step A within the chunk (its differences would lose digits in one number), growth = e^alpha and
-// fade = e^(alpha[last] - alpha).
+// nothing. Per token and head there are six numbers: step; high and low whose sum is alpha, the running sum of step A
+// within the chunk (its differences would lose digits in one number); growth = e^alpha; fade = e^(alpha[last] - alpha);
+// part, how many sequences began in the chunk so far. Where a sequence begins alpha starts anew, and no decay leads
+// from one part to another.
 #include "common.cuh"
 
 __device__ __forceinline__ T raw_step(const T* dt, const T* bias, index_t at, int head) {
   return bias ? dt[at] + bias[head] : dt[at];
 }
 
-// one thread per chunk and head; dt (b, l, h), the numbers (5, b, chunks, q, h)
+// one thread per chunk and head; dt (b, l, h), the numbers (6, b, chunks, q, h)
 extern "C" __global__ void __launch_bounds__(128)
-    measure_steps(const T* __restrict__ dt, const T* __restrict__ bias, const T* __restrict__ A, T* __restrict__ numbers,
+    measure_steps(const T* __restrict__ dt, const T* __restrict__ bias, const unsigned char* __restrict__ starts,
+                  const unsigned char* __restrict__ mask, const T* __restrict__ A, T* __restrict__ numbers,
                   index_t count, index_t plane, int l, int chunks, int q, int h, int soft, int limited, T lo, T hi) {
   index_t at = global_index();
   if (at >= count) return;
@@ -20,33 +22,40 @@ extern "C" __global__ void __launch_bounds__(128)
   index_t chunk = at / h % chunks, item = at / h / chunks;
   index_t first = (item * chunks + chunk) * q * h + head;
   double alpha = 0;
+  int part = 0;
   for (int t = 0; t < q; t++) {
     T step = 0;
-    if (chunk * q + t < l) {
-      T r = raw_step(dt, bias, (item * l + chunk * q + t) * h + head, head);
+    index_t token = item * l + chunk * q + t;
+    bool inside = chunk * q + t < l;
+    bool begins = inside && starts && starts[token];
+    if (inside && (!mask || mask[token])) {
+      T r = raw_step(dt, bias, token * h + head, head);
       step = soft ? value_softplus(r) : r;
       // comparisons that leave a NaN
       if (limited) step = step < lo ? lo : step > hi ? hi : step;
     }
-    alpha += (double)step * (double)A[head];
+    if (begins) part++;
+    alpha = begins ? 0.0 : alpha + (double)step * (double)A[head];
     T high = (T)alpha, low = (T)(alpha - (double)high);
     index_t to = first + (index_t)t * h;
     numbers[to] = step;
     numbers[plane + to] = high;
     numbers[2 * plane + to] = low;
-    numbers[3 * plane + to] = exp(high + low);
+    numbers[3 * plane + to] = part ? (T)0 : exp(high + low);
+    numbers[5 * plane + to] = part;
   }
   T high = (T)alpha, low = (T)(alpha - (double)high);
   for (int t = 0; t < q; t++) {
     index_t to = first + (index_t)t * h;
-    numbers[4 * plane + to] = exp((high - numbers[plane + to]) + (low - numbers[2 * plane + to]));
+    T power = exp((high - numbers[plane + to]) + (low - numbers[2 * plane + to]));
+    numbers[4 * plane + to] = numbers[5 * plane + to] == (T)part ? power : (T)0;
   }
 }
 
-// e^(alpha[t] - alpha[s]) for s <= t, else 0; `first` is where the numbers of the chunk and head begin
+// e^(alpha[t] - alpha[s]) for s <= t of the same part, else 0; `first` is where the numbers of the chunk and head begin
 __device__ __forceinline__ T decay(const T* numbers, index_t plane, index_t first, int h, int t, int s) {
-  if (s > t) return 0;
   index_t at = first + (index_t)t * h, as = first + (index_t)s * h;
+  if (s > t || numbers[5 * plane + at] != numbers[5 * plane + as]) return 0;
   return exp((numbers[plane + at] - numbers[plane + as]) + (numbers[2 * plane + at] - numbers[2 * plane + as]));
 }
 
@@ -130,8 +139,8 @@ extern "C" __global__ void __launch_bounds__(256)
 // one thread per chunk and head: what crosses each token, from before the chunk, to after it and through all of it,
 // gives the gradients of the steps; through (b, chunks, h), all else (b, chunks, q, h), ddt (b, l, h)
 extern "C" __global__ void __launch_bounds__(128)
-    pull_steps(const T* __restrict__ dt, const T* __restrict__ bias, const T* __restrict__ A,
-               const T* __restrict__ numbers, const T* __restrict__ by_input, const T* __restrict__ from_before,
+    pull_steps(const T* __restrict__ dt, const T* __restrict__ bias, const unsigned char* __restrict__ mask,
+               const T* __restrict__ A, const T* __restrict__ numbers, const T* __restrict__ by_input, const T* __restrict__ from_before,
                const T* __restrict__ to_after, const T* __restrict__ through, T* __restrict__ crossing,
                T* __restrict__ ddt, T* __restrict__ dA, index_t count, index_t plane, int l, int chunks, int q, int h,
                int soft, int limited, T lo, T hi) {
@@ -156,6 +165,7 @@ extern "C" __global__ void __launch_bounds__(128)
       T d = by_input[to] + A[head] * crossed, r = raw_step(dt, bias, from, head);
       T free_step = soft ? value_softplus(r) : r;
       if (limited && (free_step < lo || free_step > hi)) d = 0;
+      if (mask && !mask[item * l + chunk * q + t]) d = 0;
       ddt[from] = soft ? d * slope_softplus(r) : d;
     }
   }

@@ -9,6 +9,7 @@ from collections import namedtuple
 
 import numpy
 
+from mixers import cut_conv
 from mixers.cpu.aligned import ALIGNMENT, contiguous, empty
 from mixers.cpu.elementwise import silu_backward, silu_forward
 from mixers.cpu.reduction import sum_rows
@@ -25,6 +26,7 @@ from mixers.cpu.simd import (
     zeros,
 )
 from mixers.cpu.vector_math import silu, silu_derivative
+from mixers.sequences import zeroed
 
 # neighbouring pixels that are computed at a time
 _GROUPS = (8, 14) if REGISTERS == 32 else (8,)
@@ -414,9 +416,23 @@ def _earlier(x, state, b, t, k, length, c, c0, count, has_state):
 
 
 def causal_conv1d_forward(
-    x, w, b=None, activation="silu", initial_state=None, return_final_state=False, save=True
+    x,
+    w,
+    b=None,
+    activation="silu",
+    initial_state=None,
+    return_final_state=False,
+    sequence_starts=None,
+    mask=None,
+    save=True,
 ):
     """The convolution, by blocks of tokens."""
+    if sequence_starts is not None or mask is not None:
+        tables = cut_conv.Tables(x, w, sequence_starts, mask)
+        y = _causal(x, w, b, activation, initial_state)
+        silu = lambda p: silu_forward(p)[0] if activation == "silu" else p
+        y = tables.mend(y, x, w, b, initial_state, silu)
+        return (y, tables.final_state(x, initial_state) if return_final_state else None), ()
     y = _causal(x, w, b, activation, initial_state)
     final = _last_rows(initial_state, x, w.shape[0] - 1) if return_final_state else None
     return (y, final), ()
@@ -425,6 +441,12 @@ def causal_conv1d_forward(
 def causal_conv1d_backward(dout, saved):
     """The sweep of the kernel; the cotangent of the final state is added to the last rows of dX."""
     x, w, state = saved.x, saved.w, saved.initial_state
+    if saved.sequence_starts is not None or saved.mask is not None:
+        x = zeroed(x, saved.mask)
+        tables = cut_conv.Tables(x, w, saved.sequence_starts, saved.mask)
+        plain = lambda dy: _causal_backward(dy, x, w, saved.b, saved.activation, state)
+        slope = lambda d, p: silu_backward(d, _Activated(p))[0] if saved.activation == "silu" else d
+        return tables.backward(dout, saved, plain, slope)
     dx, dw, db, dstate = _causal_backward(dout.y, x, w, saved.b, saved.activation, state)
     _add_to_last_rows(dout.final_state, dstate, dx)
     return dx, dw, db, dstate

@@ -8,6 +8,7 @@ from mixers.cpu import aligned, scan_kernels
 from mixers.cpu.aligned import flat
 from mixers.cpu.runner import run
 from mixers.cpu.simd import lanes
+from mixers.sequences import frozen_steps, zeroed
 
 # blocks of channels below which the tokens are cut into segments, and the length of those
 _FEW = 4
@@ -20,8 +21,11 @@ _CACHED = 1 << 23
 _UPDATED = 256
 
 
-def linear_scan_forward(a, b, h0=None, reverse=False, return_last_state=False, save=True):
-    """One sweep over the tokens per block of channels."""
+def linear_scan_forward(
+    a, b, h0=None, reverse=False, return_last_state=False, sequence_starts=None, mask=None, save=True
+):
+    """One sweep over the tokens per block of channels; decays are 0 at a start and 1 at padding."""
+    a, b = _linear_inputs(a, b, sequence_starts, mask)
     h, held = aligned.empty(a.shape, a.dtype), _start(h0, a)
     _run_linear(scan_kernels.linear_forward, a, reverse, flat(a), flat(b), held.reshape(-1), h.reshape(-1))
     return (h, held if return_last_state else None), ()
@@ -29,13 +33,21 @@ def linear_scan_forward(a, b, h0=None, reverse=False, return_last_state=False, s
 
 def linear_scan_backward(dout, saved):
     """A sweep for the states and one in the other direction for the adjoints."""
-    a, h0 = saved.a, saved.h0
+    starts, mask, h0 = saved.sequence_starts, saved.mask, saved.h0
+    a, b = _linear_inputs(saved.a, saved.b, starts, mask)
     dh = numpy.zeros(a.shape, a.dtype) if dout.h is None else dout.h
     held, adjoint = _start(h0, a), _start(dout.last_state, a)
     da, db = aligned.empty(a.shape, a.dtype), aligned.empty(a.shape, a.dtype)
-    arrays = (flat(dh), flat(a), flat(saved.b), *(x.reshape(-1) for x in (held, adjoint, da, db)))
+    arrays = (flat(dh), flat(a), flat(b), *(x.reshape(-1) for x in (held, adjoint, da, db)))
     _run_linear(scan_kernels.linear_backward, a, saved.reverse, *arrays)
-    return da, db, None if h0 is None else adjoint
+    if starts is not None:
+        da = zeroed(da, ~starts)
+    return zeroed(da, mask), zeroed(db, mask), None if h0 is None else adjoint
+
+
+def _linear_inputs(a, b, starts, mask):
+    a = zeroed(a, mask, 1.0)
+    return (a if starts is None else zeroed(a, ~starts)), zeroed(b, mask)
 
 
 def _run_linear(kernel, a, reverse, *arrays):
@@ -68,15 +80,19 @@ def selective_scan_forward(
     return_last_state=False,
     reverse=False,
     order=None,
+    sequence_starts=None,
+    mask=None,
     save=True,
 ):
     """One sweep over the tokens per block of channels; few and long sequences are cut into segments."""
-    plan = _Plan(u, A, B, delta_softplus, reverse, order)
+    delta = frozen_steps(delta, mask, delta_bias, delta_softplus)
+    u, B, C, z = (zeroed(x, mask) for x in (u, B, C, z))
+    plan = _Plan(u, A, B, delta_softplus, reverse, order, sequence_starts)
     b, l, c, _, n = plan.sizes
     y = aligned.empty(u.shape, u.dtype)
     last_state = aligned.empty((b, n, c), u.dtype)
     states = aligned.empty((b, -(-l // scan_kernels.CHUNK), n, c) if save else 0, u.dtype)
-    arrays = _flattened(u, delta, _rates(A), B, C, D, z, delta_bias)
+    arrays = (*_flattened(u, delta, _rates(A), B, C, D, z, delta_bias), plan.resets)
     starts = plan.boundaries(h0, arrays[0], arrays, backward=False)
     if l == 0:
         last_state[...] = starts[:, 0]
@@ -91,16 +107,20 @@ def selective_scan_forward(
             delta_softplus,
             work=u.size * (12 * n + 20),
         )
-    return (y, _as_state(last_state) if return_last_state else None), (states if save else None,)
+    return (zeroed(y, mask), _as_state(last_state) if return_last_state else None), (
+        states if save else None,
+    )
 
 
 def selective_scan_backward(dout, saved):
     """States and decays of a chunk are recomputed, then the chunk is walked backward."""
-    u, A, B, z, h0 = saved.u, saved.A, saved.B, saved.z, saved.h0
-    plan = _Plan(u, A, B, saved.delta_softplus, saved.reverse, saved.order)
+    A, h0, mask = saved.A, saved.h0, saved.mask
+    delta = frozen_steps(saved.delta, mask, saved.delta_bias, saved.delta_softplus)
+    u, B, C, z = (zeroed(x, mask) for x in (saved.u, saved.B, saved.C, saved.z))
+    plan = _Plan(u, A, B, saved.delta_softplus, saved.reverse, saved.order, saved.sequence_starts)
     b, l, c, g, n = plan.sizes
-    dy = flat(numpy.zeros(u.shape, u.dtype) if dout.y is None else dout.y)
-    arrays = _flattened(u, saved.delta, _rates(A), B, saved.C, saved.D, z, saved.delta_bias)
+    dy = flat(numpy.zeros(u.shape, u.dtype) if dout.y is None else zeroed(dout.y, mask))
+    arrays = (*_flattened(u, delta, _rates(A), B, C, saved.D, z, saved.delta_bias), plan.resets)
     ends = plan.boundaries(dout.last_state, dy, arrays, backward=True)
     du, ddelta = aligned.empty(u.shape, u.dtype), aligned.empty(u.shape, u.dtype)
     dz = aligned.empty(u.shape if z is not None else 0, u.dtype)
@@ -131,6 +151,11 @@ def selective_scan_backward(dout, saved):
             *(rows, n, plan.parts, plan.block),
             work=partial.size,
         )
+    ddelta_bias = None if saved.delta_bias is None else dbias.sum(axis=(0, 1))
+    if mask is not None:
+        ddelta = zeroed(ddelta, mask)
+        if ddelta_bias is not None:
+            ddelta_bias = ddelta.sum(axis=(0, 1))
     return (
         du,
         ddelta,
@@ -139,7 +164,7 @@ def selective_scan_backward(dout, saved):
         dC,
         None if saved.D is None else dD.sum(axis=(0, 1)),
         None if z is None else dz,
-        None if saved.delta_bias is None else dbias.sum(axis=(0, 1)),
+        ddelta_bias,
         None if h0 is None else _as_state(dh0),
     )
 
@@ -184,7 +209,8 @@ def selective_state_update_backward(dout, saved):
     sequence = {name: token(getattr(saved, name)) for name in ("u", "delta", "B", "C", "z")}
     constant = {name: getattr(saved, name) for name in ("A", "D", "delta_bias", "delta_softplus")}
     states = {"h0": saved.state, "states": token(saved.state.swapaxes(1, 2))}
-    scan = SimpleNamespace(**sequence, **constant, **states, reverse=False, order=None)
+    options = {"reverse": False, "order": None, "sequence_starts": None, "mask": None}
+    scan = SimpleNamespace(**sequence, **constant, **states, **options)
     gradients = selective_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
     du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
     first = lambda x: None if x is None else x[:, 0]
@@ -200,7 +226,7 @@ def _flattened(*arrays):
 class _Plan:
     """How a selective scan is cut into tasks; it depends on the arguments alone, never on the threads."""
 
-    def __init__(self, u, A, B, softplus, reverse, order):
+    def __init__(self, u, A, B, softplus, reverse, order, starts):
         b, l, c = u.shape
         g, n = B.shape[2:]
         self.sizes = (b, l, c, g, n)
@@ -211,13 +237,14 @@ class _Plan:
         self.parts = -(-(c // g) // width)
         length = _SEGMENT_CHUNKS * scan_kernels.CHUNK
         # segments need decays that vanish; NaN in A must take the plain way
-        cut = blocks < _FEW and l > 2 * length and softplus and bool((A <= 0).all())
+        cut = blocks < _FEW and l > 2 * length and softplus and starts is None and bool((A <= 0).all())
         self.segments = -(-l // length) if cut else 1
         segment_chunks = _SEGMENT_CHUNKS if cut else -(-l // scan_kernels.CHUNK)
         self.count = b * g * self.parts * self.segments
         self.tokens = numpy.arange(l) if order is None else order.astype(numpy.int64)
         if reverse:
             self.tokens = self.tokens[::-1].copy()
+        self.resets = flat(numpy.empty(0, bool) if starts is None else starts)
         self.geometry = (self.tokens, self.sizes, (self.segments, segment_chunks, self.parts, width))
         self.block = (0,) * max(i for i in range(1, scan_kernels.BLOCK + 1) if n % i == 0)
 

@@ -169,7 +169,7 @@ def _measure(steps, arrays, places, length, c, start, count, soft):
 @helper
 def _advance(arrays, y, scratch, places, spot, sizes, count, soft, block):
     """Carry some states of one block of channels over a chunk, and add to (or finish) its outputs."""
-    u, _, _, B, C, D, z, _ = arrays
+    u, _, _, B, C, D, z, _, resets = arrays
     held, rates, steps = scratch
     length, group, start, k, own = spot
     _, _, c, g, n = sizes
@@ -186,6 +186,9 @@ def _advance(arrays, y, scratch, places, spot, sizes, count, soft, block):
         x = _load(u, at, count)
         drive = step * x
         s = _load(y, at, count) if k else zeros(u)
+        if resets.size and resets[places[j]]:
+            for i in range(len(block)):
+                h[i] = zeros(u)
         for i in range(len(block)):
             h[i] = mul_add(_decay(step * load(rates, own + i * w)), h[i], drive * scalar(B, row + i))
             s = mul_add(h[i], scalar(C, row + i), s)
@@ -242,7 +245,7 @@ def segment_sums(source, arrays, sums, totals, tokens, sizes, cut, backward, cou
     (b, segments, c) are the sums of the steps. The last segment (backward, the first) is left out.
     Only for steps by softplus and rates of at most 0.
     """
-    u, delta, A, B, C, _, z, bias = arrays
+    u, delta, A, B, C, _, z, bias, _ = arrays
     _, l, c, g, n = sizes
     segments, segment_chunks, _, width = cut
     w = lanes(u)
@@ -296,7 +299,7 @@ def _recompute(arrays, dy, states, scratch, places, spot, sizes, count, soft, bl
 
     With the first states also the steps and the cotangents before the gate.
     """
-    u, _, _, B, _, _, z, _ = arrays
+    u, _, _, B, _, _, z, _, resets = arrays
     rates, history, decays, steps, cotangents = scratch[:5]
     length, group, start, k, own, row = spot
     _, _, c, g, n = sizes
@@ -315,11 +318,18 @@ def _recompute(arrays, dy, states, scratch, places, spot, sizes, count, soft, bl
         row = (places[j] * g + group) * n + k
         step = load(steps, j * w)
         drive = step * _load(u, places[j] * c + start, count)
+        if resets.size and resets[places[j]]:
+            for i in range(len(block)):
+                h[i] = zeros(u)
         for i in range(len(block)):
             decay = _decay(step * load(rates, own + i * w))
             h[i] = mul_add(decay, h[i], drive * scalar(B, row + i))
             store(decays, (j * len(block) + i) * w, decay)
             store(history, ((j + 1) * len(block) + i) * w, h[i])
+        if resets.size and resets[places[j]]:
+            # no adjoint goes back beyond a start
+            for i in range(len(block)):
+                store(decays, (j * len(block) + i) * w, zeros(u))
 
 
 @helper
@@ -330,7 +340,7 @@ def _reverse(arrays, dy, results, carried, scratch, places, spot, row, sizes, co
     of states and give du, ddelta and dz with the last; sums over the tokens are those for dA, dD and ddelta_bias;
     sums over the channels, for dB and dC, are put or added to rows of `partial`, counted from `row`.
     """
-    u, delta, _, B, C, D, z, bias = arrays
+    u, delta, _, B, C, D, z, bias, _ = arrays
     du, ddelta, dz, partial = results
     adjoints, rate_sums, skip_sums, bias_sums = carried
     rates, history, decays, steps, cotangents, outputs, inners, outers = scratch

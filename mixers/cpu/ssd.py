@@ -10,6 +10,7 @@ from mixers.cpu.elementwise import softplus_backward, softplus_forward
 from mixers.cpu.matrix import no_bias
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import run
+from mixers.sequences import zeroed
 
 # the longest chunk, and the heads of a task: more share products, but their states leave the caches
 _LONGEST = 64
@@ -34,41 +35,49 @@ def ssd_scan_forward(
     h0=None,
     chunk_size=256,
     return_last_state=False,
+    sequence_starts=None,
+    mask=None,
     save=True,
 ):
     """Chunk after chunk, for some heads at a time."""
+    x, dt, B, C, z = (zeroed(a, mask) for a in (x, dt, B, C, z))
     b, l, h, p = x.shape
     n = B.shape[3]
     q = min(chunk_size, _LONGEST)
     y = aligned.empty(x.shape, x.dtype)
     last_state = aligned.empty((b, h, n, p), x.dtype)
     states = aligned.empty((b, -(-l // q), h, n, p) if save else 0, x.dtype)
-    steps = _step_size(dt, dt_bias, dt_softplus, dt_limit)
-    arrays = _flattened(x, steps, A, B, C, _by_channel(D, p), z)
+    # padding has steps of zero
+    steps = zeroed(_step_size(dt, dt_bias, dt_softplus, dt_limit), mask)
+    arrays = (*_flattened(x, steps, A, B, C, _by_channel(D, p), z), _resets(sequence_starts))
     outs = (a.reshape(-1) for a in (last_state, y, states))
     _run(ssd_kernels.forward, x, B, q, arrays, _rows(h0, last_state).reshape(-1), *outs)
-    return (y, _as_state(last_state) if return_last_state else None), (states if save else None,)
+    return (zeroed(y, mask), _as_state(last_state) if return_last_state else None), (
+        states if save else None,
+    )
 
 
 def ssd_scan_backward(dout, saved):
     """The chunks from last to first; the products of a chunk are computed again."""
-    x, A, B, C, D, z = saved.x, saved.A, saved.B, saved.C, saved.D, saved.z
+    A, D, mask = saved.A, saved.D, saved.mask
+    x, dt, B, C, z = (zeroed(a, mask) for a in (saved.x, saved.dt, saved.B, saved.C, saved.z))
     b, _, h, p = x.shape
     g, n = B.shape[2:]
     q = min(saved.chunk_size, _LONGEST)
-    steps = _step_size(saved.dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
-    dy = numpy.zeros(x.shape, x.dtype) if dout.y is None else dout.y
+    steps = zeroed(_step_size(dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit), mask)
+    dy = numpy.zeros(x.shape, x.dtype) if dout.y is None else zeroed(dout.y, mask)
     dx, dsteps = aligned.empty(x.shape, x.dtype), aligned.empty(steps.shape, x.dtype)
     dz = aligned.empty(x.shape if z is not None else 0, x.dtype)
     parts = h // g // _heads(b, h, g)
     dB, dC = (aligned.empty((parts, B.size), x.dtype) for _ in range(2))
     dA, dD = aligned.zeros((b, h), x.dtype), aligned.zeros((b, h * p), x.dtype)
     dh0 = aligned.empty((b, h, n, p), x.dtype)
-    arrays = _flattened(x, steps, A, B, C, _by_channel(D, p), z)
+    arrays = (*_flattened(x, steps, A, B, C, _by_channel(D, p), z), _resets(saved.sequence_starts))
     results = tuple(a.reshape(-1) for a in (dx, dsteps, dz, dB, dC, dA, dD, dh0))
     ends = _rows(dout.last_state, dh0).reshape(-1)
     _run(ssd_kernels.backward, x, B, q, arrays, flat(dy), flat(saved.states), ends, results)
-    ddt = _step_size_backward(dsteps, saved.dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
+    ddt = _step_size_backward(dsteps, dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
+    ddt = zeroed(ddt, mask)
     dskip = dD.sum(axis=0).reshape(h, p)
     return (
         dx,
@@ -125,7 +134,8 @@ def ssd_state_update_backward(dout, saved):
     sequence = {name: token(getattr(saved, name)) for name in ("x", "dt", "B", "C", "z")}
     constant = {name: getattr(saved, name) for name in ("A", "D", "dt_bias", "dt_softplus", "dt_limit")}
     states = token(saved.state.swapaxes(2, 3))
-    scan = SimpleNamespace(**sequence, **constant, h0=saved.state, states=states, chunk_size=1)
+    tables = {"sequence_starts": None, "mask": None}
+    scan = SimpleNamespace(**sequence, **constant, **tables, h0=saved.state, states=states, chunk_size=1)
     gradients = ssd_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
     dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dstate = gradients
     first = lambda a: None if a is None else a[:, 0]
@@ -154,6 +164,10 @@ def _flattened(*arrays):
     """Each array in one axis, of none where there is none."""
     none = numpy.empty(0, arrays[0].dtype)
     return tuple(none if a is None else flat(a) for a in arrays)
+
+
+def _resets(starts):
+    return flat(numpy.empty(0, bool) if starts is None else starts)
 
 
 def _by_channel(D, p):

@@ -67,32 +67,38 @@ def _dot(left, a, right, b, count):
 
 
 @routine
-def _measure(steps, rate, start, stride, length, factors):
+def _measure(steps, rate, start, stride, resets, token, length, factors):
     """The steps of a chunk and what follows from them; `factors` are arrays over its tokens.
 
-    step; high and low, whose sum is alpha; growth = e^alpha; fade = e^(alpha[last] - alpha). Returns the decay
-    over the whole chunk.
+    step; part, how many sequences began in the chunk so far; high and low, whose sum is alpha, counted from where the
+    part begins; growth = e^alpha and fade = e^(alpha[last] - alpha), or zero if a sequence begins between. Returns the
+    decay over the whole chunk.
     """
-    step, high, low, growth, fade = factors
-    total = 0.0
+    step, part, high, low, growth, fade = factors
+    total, begun = 0.0, 0
     for t in range(length):
+        if resets.size and resets[token + t]:
+            total = 0.0
+            begun += 1
         step[t] = steps[start + t * stride]
-        total += float(step[t]) * float(rate) * _LOG2_E
+        if not (resets.size and resets[token + t]):
+            total += float(step[t]) * float(rate) * _LOG2_E
+        part[t] = begun
         high[t] = total
         low[t] = total - float(high[t])
-        fade[t] = total
-        growth[t] = exp2(high[t] + low[t])
+        growth[t] = 0.0 if begun else exp2(high[t] + low[t])
     for t in range(length):
-        fade[t] = exp2((high[length - 1] - high[t]) + (low[length - 1] - low[t]))
+        power = exp2((high[length - 1] - high[t]) + (low[length - 1] - low[t]))
+        fade[t] = power if part[t] == begun else 0.0
     return growth[length - 1]
 
 
 @helper
 def _decay(factors, t, s, counting):
-    """decay[t, s], decay[t, s + 1], ... for as many s as a vector has lanes, zero beyond t."""
-    high, low = factors[1], factors[2]
+    """decay[t, s], decay[t, s + 1], ... for as many s as a vector has lanes, zero beyond t and before its part."""
+    _, part, high, low, _, _ = factors
     exponent = (high[t] - load(high, s)) + (low[t] - load(low, s))
-    inside = load(counting, 0) <= full(high, t - s)
+    inside = (load(counting, 0) <= full(high, t - s)) & (load(part, s) == full(part, part[t]))
     return select(inside, exp2(select(inside, exponent, 0.0)), 0.0)
 
 
@@ -180,6 +186,7 @@ def _factors(row, like):
         scratch(row, like),
         scratch(row, like),
         scratch(row, like),
+        scratch(row, like),
     )
     for array in factors:
         array[:] = 0
@@ -189,7 +196,7 @@ def _factors(row, like):
 @kernel
 def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
     """starts (b, h, n, p) in; y, last_state (b, h, n, p) and, if of any size, states out."""
-    x, steps, A, B, C, D, z = arrays
+    x, steps, A, B, C, D, z, resets = arrays
     _, l, h, p, g, n = sizes
     q, heads = cut
     chunks, size = -(-l // q), n * p
@@ -198,7 +205,7 @@ def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
     products, weighed = scratch(row * row, x), scratch(row * row, x)
     driven, grown = scratch(q * p, x), scratch(q * n, x)
     factors, counting = _factors(row, x), _counting(x)
-    step, _, _, growth, fade = factors
+    step, _, _, _, growth, fade = factors
     for task in tasks(counter):
         item, group, first, _ = _place(task, sizes, heads)
         _copy(starts, (item * h + first) * size, held, 0, heads * size)
@@ -221,7 +228,7 @@ def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
                 own, at = (head - first) * size, (token * h + head) * p
                 if states.size:
                     _copy(held, own, states, ((item * chunks + chunk) * h + head) * size, size)
-                whole = _measure(steps, A[head], token * h + head, h, length, factors)
+                whole = _measure(steps, A[head], token * h + head, h, resets, token, length, factors)
                 _weigh(products, weighed, factors, counting, length, row)
                 _scale_rows((x, at, h * p), step, driven, length, p)
                 out, over = (y, at, h * p), (length, length, p)
@@ -304,7 +311,7 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
     results = (dx, dsteps, dz, dB, dC, dA, dD, dh0): dB and dC (parts of a group, b, l, g, n), dA (b, h),
     dD (b, h, p), dh0 (b, h, n, p).
     """
-    x, steps, A, B, C, D, z = arrays
+    x, steps, A, B, C, D, z, resets = arrays
     dx, dsteps, dz, dB, dC, dA, dD, dh0 = results
     b, l, h, p, g, n = sizes
     q, heads = cut
@@ -315,7 +322,7 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
     ds, wide, reached = scratch(q * p, x), scratch(q * p, x), scratch(q * p, x)
     narrow, pulled = scratch(q * n, x), scratch(q * n, x)
     factors, counting = _factors(row, x), _counting(x)
-    step, _, _, growth, fade = factors
+    step, _, _, _, growth, fade = factors
     sums, crossing, by_input = scratch(row, x), scratch(row, x), scratch(row, x)
     from_before, to_after = scratch(row, x), scratch(row, x)
     for task in tasks(counter):
@@ -340,7 +347,7 @@ def backward(arrays, dy, states, ends, results, sizes, cut, none, counter):
             for head in range(first, first + heads):
                 own, at, stride = (head - first) * size, (token * h + head) * p, h * p
                 start = ((item * chunks + chunk) * h + head) * size
-                whole = _measure(steps, A[head], token * h + head, h, length, factors)
+                whole = _measure(steps, A[head], token * h + head, h, resets, token, length, factors)
                 _ungate(dy, z, ds, at, stride, length, p)
                 within = length, length, p
                 if z.size:

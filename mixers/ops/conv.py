@@ -2,6 +2,7 @@
 
 from mixers import _checks as check
 from mixers.op import op
+from mixers.sequences import check_tokens
 
 
 @op(inputs="x", parameters="w b", flops=lambda x, w, **_: 2 * x.size * w.shape[0] * w.shape[1])
@@ -76,7 +77,17 @@ def depthwise_conv2d(x, w, b=None, *, dilation=1, padding="same"):
     outputs="y final_state",
     flops=lambda x, w, **_: 2 * x.size * w.shape[0],
 )
-def causal_conv1d(x, w, b=None, *, activation="silu", initial_state=None, return_final_state=False):
+def causal_conv1d(
+    x,
+    w,
+    b=None,
+    *,
+    activation="silu",
+    initial_state=None,
+    return_final_state=False,
+    sequence_starts=None,
+    mask=None,
+):
     """Causal depthwise 1-D convolution with an optional SiLU.
 
     p[t] = b + sum_{i<k} w[i] X[t + i], X = initial_state (or zeros) followed by x; y = silu(p) or p.
@@ -92,6 +103,12 @@ def causal_conv1d(x, w, b=None, *, activation="silu", initial_state=None, return
         The k - 1 raw inputs before the first token, oldest first.
     return_final_state : bool
         Also return the last k - 1 rows of X.
+    sequence_starts : bool array (b, l), optional
+        True where a sequence begins: such a token and those after it do not see the tokens before it. A NumPy array
+        on every backend; see :mod:`mixers.sequences`.
+    mask : bool array (b, l), optional
+        False for padding: no token sees such a token, nor does the final state; its output and gradient are zero. A
+        NumPy array on every backend.
 
     Returns
     -------
@@ -112,8 +129,9 @@ def causal_conv1d(x, w, b=None, *, activation="silu", initial_state=None, return
     Source: Gu & Dao 2023, arXiv:2312.00752, section 3.4; Dao-AILab/causal-conv1d.
     """
     f = "causal_conv1d"
-    batch, _, c = check.shape(f, "x", x, b=None, l=None, c=None)
+    batch, l, c = check.shape(f, "x", x, b=None, l=None, c=None)
     k = _kernel(f, w, b, c, activation)
+    check_tokens(f, batch, l, sequence_starts=sequence_starts, mask=mask)
     if initial_state is not None:
         check.shape(f, "initial_state", initial_state, b=batch, **{"k - 1": k - 1}, c=c)
     check.boolean(f, "return_final_state", return_final_state)

@@ -4,10 +4,11 @@ import numpy
 
 from mixers import _checks as check
 from mixers.op import op
+from mixers.sequences import check_tokens
 
 
 @op(inputs="a b", parameters="h0", outputs="h last_state", flops=lambda a, **_: 2 * a.size)
-def linear_scan(a, b, h0=None, *, reverse=False, return_last_state=False):
+def linear_scan(a, b, h0=None, *, reverse=False, return_last_state=False, sequence_starts=None, mask=None):
     """First-order linear recurrence h[t] = a[t] h[t-1] + b[t], per channel.
 
     Parameters
@@ -20,6 +21,12 @@ def linear_scan(a, b, h0=None, *, reverse=False, return_last_state=False):
         Let t run from l - 1 down to 0; outputs stay stored at their own t.
     return_last_state : bool
         Also return the state after the last token in scan order.
+    sequence_starts : bool array (b, l), optional
+        True where a sequence begins: before the scan visits such a token, the state is forgotten. A NumPy array
+        on every backend; see :mod:`mixers.sequences`.
+    mask : bool array (b, l), optional
+        False for padding: such a token leaves the state as it is, its gradients are zero, and what
+        the arrays hold there does not matter; h repeats the state. A NumPy array on every backend.
 
     Returns
     -------
@@ -53,6 +60,7 @@ def linear_scan(a, b, h0=None, *, reverse=False, return_last_state=False):
         check.shape(f, "h0", h0, b=batch, c=c)
     check.boolean(f, "reverse", reverse)
     check.boolean(f, "return_last_state", return_last_state)
+    check_tokens(f, batch, l, sequence_starts=sequence_starts, mask=mask)
 
 
 @op(
@@ -77,6 +85,8 @@ def selective_scan(
     return_last_state=False,
     reverse=False,
     order=None,
+    sequence_starts=None,
+    mask=None,
 ):
     """Selective state-space scan of Mamba (S6).
 
@@ -104,6 +114,12 @@ def selective_scan(
     order : integer array (l,), optional
         A permutation: the recurrence visits tokens order[0], order[1], ...; all arrays stay in storage order.
         A NumPy array on every backend.
+    sequence_starts : bool array (b, l), optional
+        True where a sequence begins: before the scan visits such a token, the state is forgotten. A NumPy array
+        on every backend; see :mod:`mixers.sequences`.
+    mask : bool array (b, l), optional
+        False for padding: such a token leaves the state as it is, its output and its gradients are zero, and what
+        the arrays hold there does not matter. A NumPy array on every backend.
 
     Returns
     -------
@@ -149,6 +165,7 @@ def selective_scan(
         ("reverse", reverse),
     ):
         check.boolean(f, name, value)
+    check_tokens(f, batch, l, sequence_starts=sequence_starts, mask=mask)
     if order is not None:
         if not isinstance(order, numpy.ndarray) or order.dtype.kind not in "iu":
             raise TypeError(

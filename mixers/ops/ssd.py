@@ -2,6 +2,7 @@
 
 from mixers import _checks as check
 from mixers.op import op
+from mixers.sequences import check_tokens
 
 
 def _flops(x, B, chunk_size=256, **_):
@@ -33,6 +34,8 @@ def ssd_scan(
     h0=None,
     chunk_size=256,
     return_last_state=False,
+    sequence_starts=None,
+    mask=None,
 ):
     """State-space scan with one decay per head and token (SSD, Mamba-2).
 
@@ -64,6 +67,12 @@ def ssd_scan(
         does not depend on it beyond rounding.
     return_last_state : bool
         Also return the state after the last token.
+    sequence_starts : bool array (b, l), optional
+        True where a sequence begins: before the scan visits such a token, the state is forgotten. A NumPy array
+        on every backend; see :mod:`mixers.sequences`.
+    mask : bool array (b, l), optional
+        False for padding: such a token leaves the state as it is, its output and its gradients are zero, and what
+        the arrays hold there does not matter. A NumPy array on every backend.
 
     Returns
     -------
@@ -102,6 +111,7 @@ def ssd_scan(
     _steps(f, dt_softplus, dt_limit)
     check.integer(f, "chunk_size", chunk_size, minimum=1)
     check.boolean(f, "return_last_state", return_last_state)
+    check_tokens(f, batch, l, sequence_starts=sequence_starts, mask=mask)
 
 
 @op(

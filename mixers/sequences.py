@@ -1,0 +1,182 @@
+"""Several sequences in one row of tokens, and tokens that are none.
+
+The scans, the causal convolution and the recurrent mixers take two tables of booleans (b, l), NumPy arrays on every
+backend. `sequence_starts` is true where a sequence begins: what came before is forgotten there. `mask` is false for
+padding: such a token changes no state, and its output is zero.
+
+>>> starts_from_lengths([3, 2])
+array([[ True, False, False,  True, False]])
+"""
+
+import importlib
+
+import numpy
+
+from mixers import _checks as check
+from mixers.backend import array_backend
+
+
+def starts_from_lengths(lengths):
+    """The `sequence_starts` of sequences packed one after the other into one row.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of each sequence, at least 1.
+
+    Returns
+    -------
+    numpy.ndarray (1, l)
+        Boolean, l the sum of the lengths.
+
+    Raises
+    ------
+    ValueError
+        If a length is below 1.
+    """
+    lengths = [check.integer("starts_from_lengths", "length", n, minimum=1) for n in lengths]
+    return starts_from_offsets(numpy.cumsum([0, *lengths]))
+
+
+def starts_from_offsets(offsets):
+    """The `sequence_starts` for cumulative lengths 0, l_1, l_1 + l_2, ..., l.
+
+    Parameters
+    ----------
+    offsets : sequence of int
+        Strictly increasing, from 0 to the number of tokens.
+
+    Returns
+    -------
+    numpy.ndarray (1, l)
+
+    Raises
+    ------
+    ValueError
+        If the offsets do not begin with 0 or do not increase.
+
+    Examples
+    --------
+    >>> starts_from_offsets([0, 1, 3])
+    array([[ True,  True, False]])
+    """
+    offsets = numpy.asarray(offsets)
+    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or (numpy.diff(offsets) < 1).any():
+        raise ValueError(
+            f"starts_from_offsets: offsets must increase from 0 to the number of tokens, got {offsets.tolist()}"
+        )
+    starts = numpy.zeros((1, int(offsets[-1])), bool)
+    starts[0, offsets[:-1]] = True
+    return starts
+
+
+def check_tokens(function, batch, l, **tables):
+    """Check tables of booleans (b, l) among the options of an op or mixer."""
+    for name, table in tables.items():
+        if table is None:
+            continue
+        if not isinstance(table, numpy.ndarray) or table.dtype != bool:
+            kind = getattr(table, "dtype", type(table).__name__)
+            raise TypeError(f"{function}: {name} must be a NumPy array of booleans, got {kind}")
+        check.shape(function, name, table, b=batch, l=l)
+
+
+def zeroed(array, mask, value=0.0):
+    """The array (b, l, ...) with a number, or an array, at the tokens that the mask leaves out; None stays None."""
+    if array is None or mask is None:
+        return array
+    keep = on_device(mask.reshape(*mask.shape, *[1] * (array.ndim - 2)), array)
+    value = array.dtype.type(value) if isinstance(value, float) else value.astype(array.dtype)
+    return numpy.where(keep, array, value)
+
+
+def frozen_steps(delta, mask, bias, softplus):
+    """Raw steps that come to nothing at the tokens that the mask leaves out."""
+    if softplus or bias is None:
+        # softplus is zero there, and so is its slope
+        return zeroed(delta, mask, -1e4 if softplus else 0.0)
+    return zeroed(delta, mask, -bias)
+
+
+def on_device(table, like):
+    """A host table as an array of the type of `like`."""
+    if array_backend(like) != "gpu":
+        return table
+    return importlib.import_module("mixers.gpu.device").device_of(like).to_device(table)
+
+
+def convolution_rows(b, l, k, sequence_starts, mask):
+    """What a causal convolution of k taps needs at tokens that do not follow the k - 1 before them.
+
+    Rows are numbered as those of X (b, k - 1 + l), the initial state followed by the tokens; b (k - 1 + l) is a row of
+    zeros.
+
+    Returns
+    -------
+    tokens : int array (m,)
+        Those tokens, as item l + t, and all that the mask leaves out.
+    rows : int array (m, k)
+        The rows they see, the newest last.
+    last : int array (b, k - 1)
+        The rows of the final state.
+    """
+    none = b * (k - 1 + l)
+    tokens, rows = [], []
+    last = numpy.empty((b, k - 1), numpy.int64)
+    starts = numpy.zeros((b, l), bool) if sequence_starts is None else sequence_starts
+    keep = numpy.ones((b, l), bool) if mask is None else mask
+    # tokens whose last k - 1 predecessors hold neither a start nor padding see what they would see anyway
+    odd = ~keep | starts
+    near = odd.copy()
+    for i in range(1, k):
+        near[:, i:] |= odd[:, : l - i] if i < l else False
+    for item in range(b):
+        first = item * (k - 1 + l)
+        history = list(range(first, first + k - 1))
+        for t in range(l):
+            if starts[item, t]:
+                history = [none] * (k - 1)
+            if keep[item, t]:
+                row = first + k - 1 + t
+                if near[item, t]:
+                    tokens.append(item * l + t)
+                    rows.append([*history, row])
+                history = [*history, row][1:] if k > 1 else []
+            else:
+                tokens.append(item * l + t)
+                rows.append([none] * k)
+        last[item] = history
+    return numpy.array(tokens, numpy.int64), numpy.array(rows, numpy.int64).reshape(-1, k), last
+
+
+def padded_sequences(b, l, sequence_starts, visits):
+    """Where the tokens of packed sequences go if every sequence becomes a row of its own, in scan order.
+
+    Returns
+    -------
+    index : int array (s, longest)
+        The token item l + t at each place of each sequence; 0 beyond its end.
+    valid : bool array (s, longest)
+    back : int array (b l,)
+        The place, of all rows flattened, of each token.
+    items : int array (s,)
+        The batch item of each sequence.
+    carried : bool array (s,)
+        Whether it goes on from the state before the first token.
+    last : int array (b,)
+        The last sequence of each item.
+    """
+    starts = sequence_starts[:, visits]
+    begins = starts.copy()
+    begins[:, 0] = True
+    items, first = numpy.nonzero(begins)
+    ends = numpy.append(first[1:], l)
+    ends[numpy.append(items[1:] != items[:-1], False)] = l
+    lengths = ends - first
+    places = numpy.arange(lengths.max())
+    valid = places < lengths[:, None]
+    index = numpy.where(valid, items[:, None] * l + visits[numpy.minimum(first[:, None] + places, l - 1)], 0)
+    back = numpy.empty(b * l, numpy.int64)
+    back[index[valid]] = numpy.flatnonzero(valid)
+    last = numpy.searchsorted(items, numpy.arange(b), side="right") - 1
+    return index, valid, back, items, (first == 0) & ~starts[items, first], last
