@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import cuda_emulator
 import pytest
@@ -60,13 +61,12 @@ class Nvcc:
         ).stdout
 
     def errors(self, source, architecture):
-        folder = pathlib.Path(build.cache_folder())
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:24]}.cu"
-        file.write_text(source)
-        command = ["nvcc", "-std=c++17", f"-arch={architecture}", "-cubin", "-o", "/dev/null", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        file.unlink()
+        # a folder of its own: several test processes may compile the same source at once
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "kernel.cu"
+            file.write_text(source)
+            command = ["nvcc", "-std=c++17", f"-arch={architecture}", "-cubin", "-o", "/dev/null", str(file)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr if done.returncode else None
 
 
