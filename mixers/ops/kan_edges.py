@@ -45,7 +45,7 @@ def kan_edges(x, first, second, third=None, *, function="mexican_hat"):
     -----
     i o evaluations per row, forward and again backward, of 20 to 40 flops. Saved: the arguments.
     Source: Bozorgasl & Chen 2024, arXiv:2405.12832 (wavelets, signs as in its code); Yang & Wang 2024,
-    arXiv:2409.10594, eq. 7 (rational functions).
+    arXiv:2409.10594 (rational functions).
 
     Examples
     --------

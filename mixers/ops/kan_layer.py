@@ -61,8 +61,8 @@ def kan_contract(x, w, first=None, second=None, *, basis="bspline", order=3, low
     the backward, E[., i, g] = sum_o dy[., o] w[i, g, o]: dx[., i] = sum_g beta'_{i, g} E[., i, g] and
     dw[i, g] = sum over the rows of beta_{i, g} dy, in a fixed order. At a knot a B-spline of degree 1 has its
     right-hand slope, one of degree 0 the slope 0.
-    Source: Liu et al. 2024, arXiv:2404.19756, eq. 2.10 (B-splines); Li 2024, arXiv:2405.06721 (radial
-    functions); Qiu et al. 2024, arXiv:2406.02075 (ReLU-KAN, eq. 4).
+    Source: Liu et al. 2024, arXiv:2404.19756, section 2.2 (B-splines); Li 2024, arXiv:2405.06721 (radial
+    functions); Qiu et al. 2024, arXiv:2406.02075 (ReLU-KAN).
 
     Examples
     --------

@@ -46,7 +46,7 @@ class Karat(Mixer):
         Function added for every j, the same for every p.
     qkv_bias : bool
     mode : {"blockwise", "universal"}
-        Whether several blocks own their maps (phi_*, phi2_*, w_up, w_down) or share one.
+        Whether several blocks own their maps (all of phi, phi2, w_up and w_down) or share one.
     blocks : int
         1: y = mix(x). More: x <- x + mix_i(x) for each block i, without norms and MLPs; the names of
         a block's own parameters end in _i.
@@ -77,8 +77,8 @@ class Karat(Mixer):
     x is (b, n, c). Not causal; no masks. Rows of the map are neither positive nor normalised.
     Parameters: w_qkv (c, 3 c) with columns q, k, v and heads slow inside each, b_qkv (3 c,);
     w_out (c, c), b_out (c,); phi_cos, phi_sin (h, i, g, o), or phi_num (h, i, m + 1, o) and phi_den (h, i, n, o),
-    or phi_coef (h, i, g + k, o), or phi_weight, phi_scale, phi_translation (h, i, o); the same as phi2_* for
-    Phi2; w_up (h, n, r), w_down (h, r, n).
+    or phi_coef (h, i, g + k, o), or phi_weight, phi_scale, phi_translation (h, i, o); the same for
+    Phi2, with names in phi2; w_up (h, n, r), w_down (h, r, n).
     Nothing of size n x n is formed: see :func:`mixers.ops.kan_attention` and
     :func:`mixers.ops.kan_map_attention`. Logits stay in float32 for half types.
     Source: Maity et al. 2025, arXiv:2503.10632, eq. 1, 2 and 5, algorithms 1 and 2; no code of the

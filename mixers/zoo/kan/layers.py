@@ -122,7 +122,7 @@ class KanBspline(Layer):
     Parameters: w_base (i, o), Kaiming-uniform; w_spline (i, g + k, o), the splines through small noise;
     spline_scale (i, o), Kaiming-uniform; grid (i, g + 2 k + 1), the knots of every input, not trained.
     B-splines are zero outside their knots. 2 (g + k + 1) i o flops per row.
-    Source: Liu et al. 2024, arXiv:2404.19756, eq. 2.10 and 2.11; Blealtan/efficient-kan, class KANLinear.
+    Source: Liu et al. 2024, arXiv:2404.19756, section 2.2; Blealtan/efficient-kan, class KANLinear.
 
     Examples
     --------
