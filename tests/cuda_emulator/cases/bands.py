@@ -1,0 +1,10 @@
+"""Sums over bands and products with their gains, with a tail of channels."""
+
+from harness import Case
+
+from mixers import ops
+
+from . import op_case
+
+op_case("bands.cu", ops.band_mean, Case("mean", {"x": (2, 5, 7, 35)}, {"bands": 4}))
+op_case("bands.cu", ops.band_scale, Case("scale", {"x": (2, 5, 7, 35), "gain": (2, 35, 4)}))
