@@ -12,6 +12,7 @@ import numpy
 from mixers import _checks as check
 from mixers import models, registry, samples, tasks, training
 from mixers.backend import array_module
+from mixers.graph import to_host
 from mixers.training import AdamW, Progress, Result
 
 # options that the blocks of a model have in turn, in the authors' study
@@ -115,7 +116,7 @@ def train(settings, backend="cpu", report=lambda progress: None):
             if last:
                 accuracies.append(accuracy(model, params, validation, settings.batch, backend))
             report(Progress(len(losses), steps, losses[-1], accuracies[-1] if last else None))
-    found = {name: training.to_host(array) for name, array in params.items()}
+    found = {name: to_host(array) for name, array in params.items()}
     return Result(settings, found, losses, accuracies, accuracy(model, params, test, settings.batch, backend))
 
 
@@ -134,7 +135,7 @@ def accuracy(model, params, data, batch=64, backend="cpu"):
     right = 0
     for start in range(0, len(data.inputs), batch):
         inputs, labels = data.inputs[start : start + batch], data.labels[start : start + batch]
-        logits = training.to_host(model(params, _as_input(inputs, model.vocabulary, backend)))
+        logits = to_host(model(params, _as_input(inputs, model.vocabulary, backend)))
         right += int((logits.argmax(axis=-1) == labels).sum())
     return right / int((data.labels != tasks.IGNORED).sum())
 

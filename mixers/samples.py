@@ -6,6 +6,7 @@ does not suit it: channels ``dim``, and ``grid`` if it asks for one.
 
 import dataclasses
 import functools
+import importlib
 from typing import NamedTuple
 
 import numpy
@@ -582,9 +583,7 @@ def on_backend(value, backend):
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if backend != "gpu" or not isinstance(value, numpy.ndarray) or value.dtype.kind in "iu":
         return value
-    import cupy
-
-    return cupy.asarray(value)
+    return importlib.import_module("mixers.gpu.device").cupy_device().to_device(value)
 
 
 def _known_size(function, size):

@@ -5,12 +5,13 @@ The commands that check, time, compile ahead and draw do not care which of the t
 
 import difflib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy
 
 import mixers
 from mixers import ops, samples
+from mixers.graph import to_host
 from mixers.mixer import Mixer, required_inputs
 from mixers.op import Op
 
@@ -156,11 +157,11 @@ def evaluate(subject, arrays, backend, dout=None):
         gradients = subject.backward(samples.cotangent(out) if dout is None else dout, saved)
     outs = out if isinstance(out, tuple) else (out,)
     return Measured(
-        {f"output {i}" if len(outs) > 1 else "output": wide(o) for i, o in enumerate(outs)},
+        {f"output {i}" if len(outs) > 1 else "output": wide(o) for i, o in enumerate(outs) if o is not None},
         {f"d{n}": wide(g) for n, g in gradients.items() if g is not None},
     )
 
 
-def wide(array: Any):
+def wide(array):
     """A host copy in float64."""
-    return (array if isinstance(array, numpy.ndarray) else array.get()).astype(numpy.float64)
+    return to_host(array).astype(numpy.float64)

@@ -15,6 +15,7 @@ from mixers import _checks as check
 from mixers import models, registry, samples
 from mixers.backend import array_module
 from mixers.files import replacing
+from mixers.graph import to_host
 
 
 class Images(NamedTuple):
@@ -264,8 +265,3 @@ def read(path, kind):
     if (task := settings.pop("task")) != kind.task:
         raise ValueError(f"load: {os.fspath(path)} must be of the task {kind.task}, got one of {task}")
     return kind(**settings), arrays
-
-
-def to_host(array):
-    """The NumPy array with the values of an array of any backend."""
-    return array if isinstance(array, numpy.ndarray) else array.get()

@@ -119,6 +119,22 @@ def test_check_finds_wrong_references(monkeypatch):
     assert (first.backend, first.array, first.passed) == ("differences", "dx", False)
 
 
+def test_check_on_the_gpu(cli, monkeypatch):
+    """The same command on arrays of the emulator in place of CuPy's."""
+    import cuda_emulator
+
+    from mixers.gpu import device
+
+    with cuda_emulator.activate() as emulated:
+        monkeypatch.setattr(device, "cupy_device", lambda number=0: emulated)
+        status, out, _ = cli("check", "avg_pool", "--backend", "gpu", "--dtype", "float32", "bfloat16")
+        assert status == 0
+        assert "gpu" in out
+        assert "avg_pool: 5 of 5 arrays within bounds" in out
+        # all that this machine has: both
+        assert "avg_pool: 5 of 5 arrays" in cli("check", "avg_pool", "--dtype", "float32")[1]
+
+
 def test_warmup(cli):
     status, out, err = cli("warmup", "silu", "pool", "--dtype", "float32", "float64")
     assert (status, err) == (0, "")

@@ -69,16 +69,9 @@ def chosen_backend(name):
 
 def require_gpu():
     """Raise RuntimeError with what to install if there is no GPU to compute on."""
-    try:
-        import cupy
+    from mixers.gpu import device
 
-        cupy.cuda.runtime.getDeviceCount()
-    except ImportError:
-        raise RuntimeError(
-            'the gpu backend needs CuPy: pip install "token-mixers[cuda12]" (or cuda13)'
-        ) from None
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(f"the gpu backend needs a CUDA device: {error}") from None
+    device.cupy_device()
 
 
 def has_gpu():
