@@ -69,7 +69,9 @@ class Mamba(SelectiveLaw, Mixer):
     Notes
     -----
     x is (b, l, c); causal. Call options: `state`, a MambaState from the tokens before; `return_state`, then the
-    result is ``(y, state)``. Both take part in the backward; :meth:`step` continues token by token.
+    result is ``(y, state)``. Both take part in the backward; :meth:`step` continues token by token. `sequence_starts`
+    and `mask` (b, l), NumPy arrays of booleans: where packed sequences begin, and False for padding, which changes no
+    state; see :mod:`mixers.sequences`.
     Parameters: w_in (c, 2 e), b_in; conv_w (k, e), conv_b; w_x (e, r + 2 n); w_dt (r, e), dt_bias (e,);
     A_log (e, n), D (e,); w_out (e, c), b_out. exp(A_log) is computed at least in float32. A_log, D and dt_bias
     should not decay in training.
@@ -111,11 +113,12 @@ class Mamba(SelectiveLaw, Mixer):
         first, last = outer_projections(self.dim, 2 * e, e, self.bias)
         return first | convolution((self.d_conv, e), self.conv_bias) | self._scan_parameters(e) | last
 
-    def mix(self, p, x, *, state=None, return_state=False):
+    def mix(self, p, x, *, state=None, return_state=False, sequence_starts=None, mask=None):
+        tables = {"sequence_starts": sequence_starts, "mask": mask}
         conv_state, ssm_state = (None, None) if state is None else state
         v, z = split(ops.linear(x, p.w_in, p.b_in), [self._inner, self._inner])
         u = ops.causal_conv1d(
-            v, p.conv_w, p.conv_b, initial_state=conv_state, return_final_state=return_state
+            v, p.conv_w, p.conv_b, initial_state=conv_state, return_final_state=return_state, **tables
         )
         u, conv_state = u if return_state else (u, None)
         y = ops.selective_scan(
@@ -125,6 +128,7 @@ class Mamba(SelectiveLaw, Mixer):
             return_last_state=return_state,
             **self._constants(p),
             z=z,
+            **tables,
         )
         y, ssm_state = y if return_state else (y, None)
         y = ops.linear(y, p.w_out, p.b_out)

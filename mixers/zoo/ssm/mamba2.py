@@ -87,7 +87,9 @@ class Mamba2(StepLaw, Mixer):
     -----
     x is (b, l, c); causal. Call options: `state`, a Mamba2State from the tokens before; `return_state`, then the
     result is ``(y, state)``. Both take part in the backward; :meth:`step` continues token by token. A state that
-    is given takes the place of init_states.
+    is given takes the place of init_states, which only the first of packed sequences starts from. `sequence_starts`
+    and `mask` (b, l), NumPy arrays of booleans: where packed sequences begin, and False for padding, which changes no
+    state; see :mod:`mixers.sequences`.
     Parameters: w_in (c, 2 d_mlp + 2 d_ssm + 2 g n + h) with the columns z0, x0, z, u, B, C, dt, and d_mlp = e - d_ssm;
     b_in; conv_w (k, d_ssm + 2 g n), conv_b; dt_bias (h,), A_log (h,), D (h,) or (h, p); norm_scale (d_ssm,);
     init_states (h, p, n); w_out (e, c), b_out. Rates start uniform in [1, 16]. exp(A_log) is computed at least in
@@ -184,11 +186,12 @@ class Mamba2(StepLaw, Mixer):
             specs["init_states"] = Parameter((h, self.headdim, self.d_state), initializers.zeros)
         return specs | last
 
-    def mix(self, p, x, *, state=None, return_state=False):
+    def mix(self, p, x, *, state=None, return_state=False, sequence_starts=None, mask=None):
+        tables = {"sequence_starts": sequence_starts, "mask": mask}
         conv_state, ssm_state = self._start(p, x.shape[0]) if state is None else state
         z0, x0, z, v, dt = self._project(p, x)
         u = ops.causal_conv1d(
-            v, p.conv_w, p.conv_b, initial_state=conv_state, return_final_state=return_state
+            v, p.conv_w, p.conv_b, initial_state=conv_state, return_final_state=return_state, **tables
         )
         u, conv_state = u if return_state else (u, None)
         Y = ops.ssd_scan(
@@ -197,6 +200,7 @@ class Mamba2(StepLaw, Mixer):
             h0=ssm_state,
             chunk_size=self.chunk_size,
             return_last_state=return_state,
+            **tables,
         )
         Y, ssm_state = Y if return_state else (Y, None)
         y = self._leave(p, Y, z0, x0, z)
