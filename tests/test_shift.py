@@ -8,6 +8,7 @@ from harness import Case, OpSuite, check_backend
 
 import mixers
 from mixers import ops
+from mixers.cpu import shift
 
 
 def groups(*shifts):
@@ -70,6 +71,21 @@ def test_any_shift(sizes, seed, reach, axis, mode):
     check_backend(ops.channel_shift, Case("any", {"x": sizes}, options), "cpu", "float32")
     product = Case("any", {"x": sizes, "w": (sizes[3], 1 + seed % 50)}, options)
     check_backend(ops.shift_linear, product, "cpu", "float32")
+
+
+def test_gradient_of_images_beyond_the_cache(monkeypatch):
+    """Large images take another way back, to the same gradient."""
+    rng = numpy.random.default_rng(0)
+    x, w = rng.standard_normal((2, 5, 4, 9)), rng.standard_normal((9, 6))
+    shifts = numpy.stack([CYCLE[:9], 2 * CYCLE[1:10]])
+    for mode in ("zero", "clamp", "wrap"):
+        y, saved = ops.shift_linear.forward(x, w, shifts=shifts, axis=(1, 2), mode=mode)
+        dy = rng.standard_normal(y.shape)
+        want = ops.shift_linear.backward(dy, saved)
+        with monkeypatch.context() as patch:
+            patch.setattr(shift, "_CACHED", 0)
+            got = ops.shift_linear.backward(dy, saved)
+        numpy.testing.assert_allclose(got.dx, want.dx, rtol=1e-12, atol=1e-13)
 
 
 def test_second_form_of_two_axes():

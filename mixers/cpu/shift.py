@@ -10,15 +10,17 @@ import math
 
 import numpy
 
-from mixers.cpu import linear, matrix
+from mixers.cpu import matrix
 from mixers.cpu.aligned import contiguous, empty, flat
+from mixers.cpu.aligned import zeros as zero_array
 from mixers.cpu.matrix import multiply_panel, no_bias, panel_width
-from mixers.cpu.runner import helper, kernel, run, tasks
+from mixers.cpu.reduction import sum_rows
+from mixers.cpu.runner import helper, kernel, routine, run, tasks
 from mixers.cpu.simd import lanes, load_first, select, store_first, zeros
 
 _TASK_VALUES = 32768
-# rows and steps of a product at a time
-_ROWS, _DEPTH = 112, 512
+# rows and steps of a product at a time, and values of products that a task puts back while they are in its cache
+_ROWS, _DEPTH, _CACHED = 112, 512, 1 << 17
 
 
 @helper
@@ -61,23 +63,43 @@ def _gather(x, y, bounds, starts, chosen, sizes, positions, size, counter):
             _gather_row(x, y, position, position * sizes[4], bounds, starts, chosen, sizes)
 
 
+@routine
+def _multiply(x, at, panels, bias, none, y, to, rows, depth, columns):
+    """`rows` rows of y from `to` on = those of x from `at` on, times all panels, plus the bias."""
+    width = panel_width(x)
+    for j in range(0, columns, width):
+        out, terms = (y, to + j, columns), (none[0], 0, 0, bias, j)
+        for start in range(0, depth, _DEPTH):
+            left, panel = (x, at + start, depth, 1), (panels, j * depth + start * width)
+            steps, count = min(_DEPTH, depth - start), min(width, columns - j)
+            multiply_panel(left, panel, terms, out, rows, steps, count, start > 0)
+            terms = none
+
+
 @kernel
 def _shifted_rows(x, panels, bias, none, y, bounds, starts, chosen, sizes, positions, columns, counter):
     """Rows of the shifted x are brought together in scratch and multiplied there."""
-    width, c = panel_width(x), sizes[4]
+    c = sizes[4]
     shifted = numpy.empty(_ROWS * c, x.dtype)
     for task in tasks(counter):
         first = task * _ROWS
         rows = min(_ROWS, positions - first)
         for r in range(rows):
             _gather_row(x, shifted, first + r, r * c, bounds, starts, chosen, sizes)
-        for j in range(0, columns, width):
-            out, terms = (y, first * columns + j, columns), (none[0], 0, 0, bias, j)
-            for start in range(0, c, _DEPTH):
-                left, panel = (shifted, start, c, 1), (panels, j * c + start * width)
-                depth, count = min(_DEPTH, c - start), min(width, columns - j)
-                multiply_panel(left, panel, terms, out, rows, depth, count, start > 0)
-                terms = none
+        _multiply(shifted, 0, panels, bias, none, y, first * columns, rows, c, columns)
+
+
+@kernel
+def _returned_rows(dy, panels, bias, none, dx, bounds, starts, chosen, sizes, unit, columns, counter):
+    """A task multiplies some rows that a shift does not lead out of, and puts the products back where x was read."""
+    c = sizes[4]
+    products = numpy.empty(unit * c, dy.dtype)
+    for task in tasks(counter):
+        for first in range(0, unit, _ROWS):
+            at, rows = (task * unit + first) * columns, min(_ROWS, unit - first)
+            _multiply(dy, at, panels, bias, none, products, first * c, rows, columns, c)
+        for r in range(unit):
+            _gather_row(products, dx, r, (task * unit + r) * c, bounds, starts, chosen, sizes)
 
 
 def channel_shift_forward(x, shifts, axis=1, mode="zero", save=True):
@@ -108,9 +130,31 @@ def shift_linear_forward(x, w, b=None, shifts=None, axis=1, mode="zero", save=Tr
 
 def shift_linear_backward(dout, saved):
     """The backward of the product with the shifted rows made again, then the adjoint shift."""
-    shifted, _ = channel_shift_forward(saved.x, saved.shifts, saved.axis, saved.mode)
-    dshifted, dw, db = linear.linear_backward(dout, saved._replace(x=shifted))
-    return channel_shift_backward(dshifted, saved)[0], dw, db
+    x, w = saved.x, saved.w
+    shifted, _ = channel_shift_forward(x, saved.shifts, saved.axis, saved.mode)
+    tokens = math.prod(x.shape[:-1])
+    rows, drows = shifted.reshape(tokens, w.shape[0]), contiguous(dout).reshape(tokens, w.shape[1])
+    dw = matrix.linear_weights(rows, drows)
+    db = None if saved.b is None else sum_rows(drows)
+    return _returned(dout, saved), dw, db
+
+
+def _returned(dout, saved):
+    """The adjoint shift of dout w^T; no product leaves its task's cache if images are small enough."""
+    x, w = saved.x, saved.w
+    if not (x.size and w.size):
+        return zero_array(x.shape, x.dtype)
+    bounds, starts, chosen, sizes = _tables(x, saved.shifts, saved.axis, saved.mode, _readers)
+    n, inner, m, rest, c = sizes
+    unit = n * inner * m * rest
+    if unit * c > _CACHED:
+        product = matrix.linear(contiguous(dout).reshape(-1, w.shape[1]), w.T).reshape(x.shape)
+        return channel_shift_backward(product, saved)[0]
+    dx, panels = empty(x.shape, x.dtype), matrix.pack(w.T)
+    bias, units = numpy.zeros(len(panels) * panels.shape[2], x.dtype), x.size // (c * unit)
+    args = flat(dout), panels.reshape(-1), bias, no_bias(x), dx.reshape(-1), bounds, starts, chosen, sizes
+    run(_returned_rows, units, *args, unit, w.shape[1], work=x.size * w.shape[1] / 10)
+    return dx
 
 
 def _shifted(x, shifts, axis, mode, lines):
