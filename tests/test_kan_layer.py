@@ -2,6 +2,8 @@
 
 import tracemalloc
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy
 import pytest
 from harness import BACKENDS, Case, OpSuite, assert_close, reference, run
@@ -196,3 +198,31 @@ def test_errors(change, message):
     arguments = {"x": numpy.zeros((4, 3)), "w": numpy.zeros((3, 8, 2)), **change}
     with mixers.use_backend("reference"), pytest.raises(ValueError, match=message):
         ops.kan_contract(**arguments)
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(
+    rows=st.integers(1, 70),
+    i=st.integers(1, 20),
+    g=st.integers(2, 12),
+    o=st.integers(1, 40),
+    basis=st.sampled_from(["bspline", "fourier", "rbf", "chebyshev"]),
+    order=st.integers(0, 4),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_any_shape(rows, i, g, o, basis, order, dtype):
+    """Tiles and their rests on the CPU, against the reference."""
+    needs("cpu")
+    g += g % 2 if basis == "fourier" else 0
+    order = min(order, g - 1)
+    rng = numpy.random.default_rng(rows)
+    draw = lambda *shape: rng.standard_normal(shape).astype(dtype)
+    arguments = {"x": draw(rows, i), "w": draw(i, g, o), "basis": basis, "order": order}
+    dout = draw(rows, o)
+    want, want_gradients = reference(ops.kan_contract, arguments, dout)
+    (got,), gradients = run(ops.kan_contract, arguments, dout, "cpu")
+    # sums of few terms may cancel: the size of the terms counts
+    scale = (i * g) ** 0.5
+    assert_close("y", got, want, FORWARD[dtype], floor=scale)
+    assert_close("dx", gradients["x"], want_gradients.dx, BACKWARD[dtype], floor=g * o**0.5)
+    assert_close("dw", gradients["w"], want_gradients.dw, BACKWARD[dtype], floor=rows**0.5)

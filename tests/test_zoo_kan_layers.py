@@ -88,6 +88,11 @@ def test_tokens_are_channels_turned():
     assert want.shape == (2, 4, 5)
 
 
+def test_a_layer_along_the_tokens_has_no_width():
+    assert zoo.KanFourier(6, 4, grid_size=2).dim == 6
+    assert not hasattr(zoo.KanFourier(6, 4, grid_size=2, axis="token"), "dim")
+
+
 def test_spline_layer_of_scipy():
     """Layer and derivative against scipy.interpolate.BSpline on uneven knots of each input."""
     layer = zoo.KanBspline(2, 3, grid_size=4, base_activation="zero")

@@ -78,7 +78,7 @@ class Karat(Mixer):
     Parameters: w_qkv (c, 3 c) with columns q, k, v and heads slow inside each, b_qkv (3 c,);
     w_out (c, c), b_out (c,); phi_cos, phi_sin (h, i, g, o), or phi_num (h, i, m + 1, o) and phi_den (h, i, n, o),
     or phi_coef (h, i, g + k, o), or phi_weight, phi_scale, phi_translation (h, i, o); the same for
-    Phi2, with names in phi2; w_up (h, n, r), w_down (h, r, n).
+    Phi2 as phi2_cos and so on; w_up (h, n, r), w_down (h, r, n).
     Nothing of size n x n is formed: see :func:`mixers.ops.kan_attention` and
     :func:`mixers.ops.kan_map_attention`. Logits stay in float32 for half types.
     Source: Maity et al. 2025, arXiv:2503.10632, eq. 1, 2 and 5, algorithms 1 and 2; no code of the

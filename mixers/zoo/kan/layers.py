@@ -30,7 +30,9 @@ class Layer(Mixer):
 
     @property
     def dim(self):
-        """Channels of x, of a layer along the channels."""
+        """Channels of x, which a layer along the tokens leaves open."""
+        if self.axis == "token":
+            raise AttributeError(f"{self.name}: has no dim with axis='token'")
         return self.in_features
 
     def check_input(self, x):

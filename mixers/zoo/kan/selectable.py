@@ -333,5 +333,5 @@ class SConvKan(_Selectable, Mixer):
     def mix(self, p, x):
         windows = ops.unfold2d(x, size=self.kernel_size, stride=self.stride, padding=self.padding)
         i = windows.shape[-1]
-        flat = {n: a.reshape(i, *a.shape[3:]) if a.ndim > 2 or n == "w_base" else a for n, a in p.items()}
+        flat = {n: a.reshape(i, *a.shape[3:]) if a.ndim > 2 else a for n, a in p.items()}
         return self.sum_pool(type(p)(flat), windows)
