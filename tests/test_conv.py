@@ -391,3 +391,23 @@ S, K = numpy.zeros((2, 5, 4)), numpy.zeros((3, 4))
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("start", [0, 5, 16])
+def test_channels_of_wider_arrays_are_read_in_place(start, monkeypatch):
+    """A slice of the channels, as a split leaves it: the bits of a copy, and no copy."""
+    from mixers.cpu import aligned
+
+    rng = numpy.random.default_rng(0)
+    x = rng.standard_normal((2, 6, 5, 40), dtype="float32")[..., start : start + 19]
+    w, dy = rng.standard_normal((3, 3, 19), dtype="float32"), rng.standard_normal(x.shape, dtype="float32")
+    want, saved = ops.depthwise_conv2d.forward(x.copy(), w)
+    gradients = ops.depthwise_conv2d.backward(dy, saved)
+    copies = []
+    empty = aligned.empty
+    monkeypatch.setattr(aligned, "empty", lambda shape, dtype: copies.append(shape) or empty(shape, dtype))
+    got, saved = ops.depthwise_conv2d.forward(x, w)
+    numpy.testing.assert_array_equal(got, want)
+    for d, g in zip(ops.depthwise_conv2d.backward(dy, saved), gradients, strict=True):
+        numpy.testing.assert_array_equal(d, g)
+    assert x.shape not in copies

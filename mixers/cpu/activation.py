@@ -2,8 +2,6 @@
 
 import functools
 
-import numpy
-
 from mixers.cpu import activations, aligned
 from mixers.cpu.activations import activate, activate_derivative
 from mixers.cpu.reduction import sum_rows
@@ -161,38 +159,12 @@ def _kind(activation):
 
 def _rows(*arrays):
     """The arrays as the kernels take them, the layout, and the number of tasks."""
-    size, c = arrays[0].size, arrays[0].shape[-1] if arrays[0].ndim else 1
-    steps = [_row_step(a) for a in arrays]
-    if size == 0 or all(step == c for step in steps):
+    size = arrays[0].size
+    if size == 0 or all(a.flags.c_contiguous for a in arrays):
         # one long row, cut into parts
-        return (
-            [aligned.flat(a) for a in arrays],
-            (_TASK, *(_TASK for _ in arrays), 1, size),
-            -(-size // _TASK),
-        )
+        layout = (_TASK, *(_TASK for _ in arrays), 1, size)
+        return [aligned.flat(a) for a in arrays], layout, -(-size // _TASK)
+    c = arrays[0].shape[-1]
     rows = max(1, _TASK // c)
-    flat = [
-        aligned.flat(a) if step in (None, c) else _span(a, step, size // c)
-        for a, step in zip(arrays, steps, strict=True)
-    ]
-    layout = (c, *(step or c for step in steps), rows, size)
-    return flat, layout, -(-size // (rows * c))
-
-
-def _row_step(array):
-    """Values from one row of the last axis to the next, if the same everywhere and not overlapping, else None."""
-    item, shape, strides = array.itemsize, array.shape, array.strides
-    if not array.ndim or not array.flags.aligned or (strides[-1] != item and shape[-1] > 1):
-        return None
-    # axes of size 1 do not matter
-    axes = [(n, s) for n, s in zip(shape[:-1], strides[:-1], strict=True) if n > 1]
-    if any(outer != n * inner for (_, outer), (n, inner) in zip(axes, axes[1:])):
-        return None
-    step = axes[-1][1] if axes else shape[-1] * item
-    return step // item if step % item == 0 and step >= shape[-1] * item else None
-
-
-def _span(array, step, rows):
-    """The memory from the first to the last value of an array whose rows are `step` values apart."""
-    length = (rows - 1) * step + array.shape[-1]
-    return aligned.flat(numpy.lib.stride_tricks.as_strided(array, (length,), (array.itemsize,)))
+    flat, steps = zip(*map(aligned.strided_rows, arrays))
+    return flat, (c, *steps, rows, size), -(-size // (rows * c))

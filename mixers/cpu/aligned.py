@@ -78,6 +78,32 @@ def flat(array, dtype=None):
     return contiguous(array, dtype).reshape(-1)
 
 
+def strided_rows(array):
+    """An array as its rows along the last axis lie in memory: :func:`flat` values, and the step from row to row.
+
+    A slice of the channels of a larger array, as a split leaves it, is not copied: the step is then more than the
+    length of a row. Other arrays that are not contiguous are.
+    """
+    step = _row_step(array)
+    if step is None or not array.size or array.flags.c_contiguous:
+        return flat(array), array.shape[-1]
+    length = (array.size // array.shape[-1] - 1) * step + array.shape[-1]
+    return flat(numpy.lib.stride_tricks.as_strided(array, (length,), (array.itemsize,))), step
+
+
+def _row_step(array):
+    """Values from one row of the last axis to the next, if the same everywhere and not overlapping, else None."""
+    item, shape, strides = array.itemsize, array.shape, array.strides
+    if not array.ndim or not array.flags.aligned or (strides[-1] != item and shape[-1] > 1):
+        return None
+    # axes of size 1 do not matter
+    axes = [(n, s) for n, s in zip(shape[:-1], strides[:-1], strict=True) if n > 1]
+    if any(outer != n * inner for (_, outer), (n, inner) in zip(axes, axes[1:])):
+        return None
+    step = axes[-1][1] if axes else shape[-1] * item
+    return step // item if step % item == 0 and step >= shape[-1] * item else None
+
+
 @helper
 def first_aligned(scratch):
     """Inside kernels: the offset of the first value of `scratch` that begins a cache line.

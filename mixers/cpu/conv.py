@@ -10,7 +10,7 @@ from collections import namedtuple
 import numpy
 
 from mixers import cut_conv
-from mixers.cpu.aligned import ALIGNMENT, contiguous, empty
+from mixers.cpu.aligned import ALIGNMENT, contiguous, empty, strided_rows
 from mixers.cpu.elementwise import silu_backward, silu_forward
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, run, tasks
@@ -75,10 +75,11 @@ def _put(array, offset, value, count):
 
 
 @helper
-def _fill_row(x, ring, at, pixels, start, c, first, width, count):
+def _fill_row(x, ring, at, pixels, start, step, first, width, count):
     """Copy the pixels first, first + 1, ... of one row of x to the ring; zeros where there is no pixel.
 
-    `start` is the offset of pixel 0 of the row; only pixels 0 to width - 1 are read.
+    `start` is the offset of pixel 0 of the row, `step` the values from one to the next; only pixels 0 to width - 1
+    are read.
     """
     n = lanes(x)
     begin = min(max(-first, 0), pixels)
@@ -86,7 +87,7 @@ def _fill_row(x, ring, at, pixels, start, c, first, width, count):
     for i in range(begin):
         store(ring, at + i * n, zeros(x))
     for i in range(begin, end):
-        store(ring, at + i * n, _get(x, start + (first + i) * c, count))
+        store(ring, at + i * n, _get(x, start + (first + i) * step, count))
     for i in range(end, pixels):
         store(ring, at + i * n, zeros(x))
 
@@ -98,7 +99,7 @@ def _convolve_tasks(x, w, bias, y, grid, layout, blocks, taps, steps, columns, c
     A task has one image, one vector of channels and a block of pixels. Lengths of tuples are the taps of
     a kernel row that are unrolled, the neighbouring pixels computed at a time, and the dilation if known.
     """
-    h, width, c, out_h, out_w = grid
+    h, width, x_step, c, out_h, out_w = grid
     kh, kw, dilation, top, left = layout
     rows, across, row_blocks, column_blocks = blocks
     part, n, group = len(taps), lanes(x), len(columns)
@@ -122,10 +123,8 @@ def _convolve_tasks(x, w, bias, y, grid, layout, blocks, taps, steps, columns, c
         loaded = max(0, p0 - top)
         for p in range(p0, min(out_h, p0 + rows)):
             for row in range(loaded, min(h, p - top + slots)):
-                start = (image * h + row) * width * c + c0
-                _fill_row(
-                    x, scratch, ring + row % slots * pixels * n, pixels, start, c, q0 - left, width, count
-                )
+                start, at = (image * h + row) * width * x_step + c0, ring + row % slots * pixels * n
+                _fill_row(x, scratch, at, pixels, start, x_step, q0 - left, width, count)
                 loaded = row + 1
             for q in range(q0, q1, group):
                 for t in range(group):
@@ -159,7 +158,7 @@ def _correlate_tasks(x, dy, partial, grid, layout, blocks, taps, steps, together
     (`together`) by a few taps stay in registers along a row of pixels and are then added to those of
     the task: sums of sums, which keeps their rounding small.
     """
-    h, width, c, out_h, out_w = grid
+    h, width, x_step, c, out_h, out_w = grid
     kh, kw, dilation, top, left = layout
     images, batch, rows, across, row_blocks, column_blocks = blocks
     part, n, deep = len(taps), lanes(x), len(together)
@@ -189,8 +188,8 @@ def _correlate_tasks(x, dy, partial, grid, layout, blocks, taps, steps, together
                 for row in range(loaded, p - top + slots):
                     at = ring + row % slots * pixels * n
                     known = width if 0 <= row < h else 0
-                    start = (image * h + row) * width * c + c0
-                    _fill_row(x, scratch, at, pixels, start, c, q0 - left, known, count)
+                    start = (image * h + row) * width * x_step + c0
+                    _fill_row(x, scratch, at, pixels, start, x_step, q0 - left, known, count)
                 loaded = p - top + slots
                 start = ((image * out_h + p) * out_w + q0) * c + c0
                 _fill_row(dy, scratch, line, across, start, c, 0, inside, count)
@@ -259,11 +258,12 @@ def _convolve(x, w, b, dilation, start, out):
     across, column_blocks = _column_blocks(out[1], group)
     blocks = batch * column_blocks * -(-c // lanes(x))
     rows, row_blocks = _row_blocks(out[0], blocks)
+    values, x_step = strided_rows(x)
     run(
         _convolve_tasks,
         blocks * row_blocks,
-        *(contiguous(x), contiguous(w), numpy.zeros(c, x.dtype) if b is None else contiguous(b), y),
-        *((h, width, c, *out), (kh, kw, dilation, *start), (rows, across, row_blocks, column_blocks)),
+        *(values, contiguous(w), numpy.zeros(c, x.dtype) if b is None else contiguous(b), y),
+        *((h, width, x_step, c, *out), (kh, kw, dilation, *start), (rows, across, row_blocks, column_blocks)),
         *((0,) * part, _steps(dilation), (0,) * group),
         work=y.size * kh * kw,
     )
@@ -284,11 +284,12 @@ def _correlate(x, dy, kernel, dilation, start):
     partial = empty((parts, kh * kw + 1, c), x.dtype)
     part = min(_SUMS, key=lambda part: (-(-kw // part) * part, -part))
     together = _SUMS[part] if kh > 1 else 1
+    values, x_step = strided_rows(x)
     run(
         _correlate_tasks,
         parts * -(-c // lanes(x)),
-        *(contiguous(x), contiguous(dy), partial),
-        *((h, width, c, out_h, out_w), (kh, kw, dilation, *start)),
+        *(values, contiguous(dy), partial),
+        *((h, width, x_step, c, out_h, out_w), (kh, kw, dilation, *start)),
         (images, batch, rows, across, row_blocks, column_blocks),
         *((0,) * part, _steps(dilation), (0,) * together),
         work=dy.size * kh * kw,
