@@ -11,6 +11,9 @@ import numpy
 import mixers
 from mixers import samples
 
+# fields of a contender that can be timed
+VERBS = ("forward", "backward", "both")
+
 
 class Contender(NamedTuple):
     """One library's way. A call is None where the library cannot do this alone, or at all.
