@@ -36,7 +36,7 @@ def kan_contract_backward(dout, saved):
     dx, dw = device.zeros(x.shape, wide), device.zeros(w.shape, wide)
     # per block of rows, input and function: the sums for both parameters of the basis
     tiles = -(-call.m // _TILE)
-    share = max(1, -(-tiles // _BLOCKS))
+    share = max(1, -(-tiles // _BLOCKS)) if learnt else 1
     blocks = -(-tiles // share)
     parts = device.zeros((blocks, call.i, call.g, 2), wide) if learnt else None
     if call.work:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import cuda_emulator
 import hypothesis
 import hypothesis.strategies as st
 import numpy
@@ -198,6 +199,21 @@ def test_errors(change, message):
     arguments = {"x": numpy.zeros((4, 3)), "w": numpy.zeros((3, 8, 2)), **change}
     with mixers.use_backend("reference"), pytest.raises(ValueError, match=message):
         ops.kan_contract(**arguments)
+
+
+@pytest.mark.huge
+def test_offsets_beyond_2_to_31():
+    """The last rows of an x of more than 2^31 values, of which only the last pages are touched."""
+    needs("emulated")
+    end, rows = numpy.linspace(-1, 1, 64, dtype="float32")[:, None], 2**31 + 64
+    w = numpy.random.default_rng(0).standard_normal((1, 8, 1)).astype("float32")
+    with mixers.use_backend("reference"):
+        want = ops.kan_contract(end, w)
+    with cuda_emulator.activate(last_blocks=1) as device:
+        x = device.zeros((rows, 1), numpy.float32)
+        x[-64:] = device.to_device(end)
+        y = ops.kan_contract(x, device.to_device(w))
+        assert_close("y", device.to_host(y[-64:]), want, FORWARD["float32"])
 
 
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
