@@ -214,6 +214,21 @@ class SequenceModel(Mixer):
             p.updates.update({f"blocks.{i}.mixer.{n}": value for n, value in inner.updates.items()})
         return ops.linear(_normalise(p, "head.norm", x), p.embedding.transpose())
 
+    def initial_state(self, batch, dtype="float32"):
+        """The states of all blocks before the first token, for mixers that have one."""
+        return tuple(mixer.initial_state(batch, dtype) for mixer in self.mixers)
+
+    def step(self, params, x, state):
+        """One token (b, v) and the states in, its logits (b, v) and the new states out."""
+        p, states = Params(params), []
+        x = ops.linear(x, p.embedding)
+        for i, mixer in enumerate(self.mixers):
+            block = _part(p, f"blocks.{i}.")
+            y, after = mixer.step(_part(block, "mixer."), _normalise(block, "norm_mixer", x), state[i])
+            x = x + y
+            states.append(after)
+        return ops.linear(_normalise(p, "head.norm", x), p.embedding.transpose()), tuple(states)
+
 
 def one_hot(tokens, vocabulary):
     """Rows with a single 1, (..., vocabulary) float32, for an array of integers.

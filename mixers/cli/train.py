@@ -1,15 +1,16 @@
-"""Train a small model around a token mixer, on one of two tasks.
+"""Train a small model around a token mixer, on one of three tasks.
 
 digits: the 1797 handwritten digits that scikit-learn bundles. Blocks of the mixer and a channel MLP (a
 MetaFormer) read the 8 x 8 images in patches. mqar: multi-query associative recall on sequences that are made up;
-blocks have the mixer only. The run is repeatable bit for bit. It writes the trained parameters (.npz) and a
+blocks have the mixer only. bytes: the next byte of Python's own sources, from which the model then writes some
+lines. The run is repeatable bit for bit. It writes the trained parameters (.npz) and a
 picture of the learning curve (.png), for the digits with the map of the trained mixer."""
 
 import dataclasses
 import pathlib
 import time
 
-from mixers import recall, training
+from mixers import recall, text, training
 from mixers.cli import shared
 
 EXAMPLES = """\
@@ -17,19 +18,21 @@ examples:
   mixers train --mixer mamba
   mixers train --mixer hyena --epochs 10 --dim 48 --out runs/hyena
   mixers train --mixer mlp_mixer --config hidden=64 --seed 1
-  mixers train --task mqar --mixer hyena --length 64 --pairs 8"""
+  mixers train --task mqar --mixer hyena --length 64 --pairs 8
+  mixers train --task bytes --mixer mamba --steps 2000"""
 
-TASKS = {settings.task: settings for settings in (training.Settings, recall.Settings)}
+TASKS = {settings.task: settings for settings in (training.Settings, recall.Settings, text.Settings)}
 
 _OPTIONS = (
     ("epochs", int, "passes over the training data"),
     ("dim", int, "channels"),
     ("depth", int, "blocks"),
     ("patch", int, "side of the square patches: 1, 2 or 4"),
-    ("length", int, "tokens of a sequence, even"),
+    ("length", int, "tokens of a sequence, even, or bytes of a piece of text"),
     ("pairs", int, "keys with a value per sequence, at most a quarter of its length"),
     ("vocabulary", int, "kinds of tokens, more than the length"),
     ("examples", int, "sequences to train on"),
+    ("steps", int, "steps of training"),
     ("batch", int, "images or sequences per step"),
     ("seed", int, "of parameters, order and sequences"),
     ("learning_rate", float, "its peak"),
@@ -40,10 +43,10 @@ def add_arguments(parser):
     parser.add_argument("--mixer", required=True, metavar="NAME", help="`mixers list` names all")
     parser.add_argument("--task", choices=TASKS, default="digits", help="default: %(default)s")
     shared.add_backend(parser)
-    for name, kind, text in _OPTIONS:
+    for name, kind, meaning in _OPTIONS:
         defaults = {task: getattr(cls, name) for task, cls in TASKS.items() if hasattr(cls, name)}
         shown = ", ".join(f"{task} {value}" for task, value in defaults.items())
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{text} (default: {shown})")
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{meaning} (default: {shown})")
     parser.add_argument(
         "--out", metavar="PATH", help="where to write PATH.npz and PATH.png (default: runs/NAME)"
     )
@@ -55,7 +58,7 @@ def run(arguments):
 
     plots.require()
     settings = _settings(arguments)
-    run_task = {"digits": _run_digits, "mqar": _run_mqar}[arguments.task]
+    run_task = {"digits": _run_digits, "mqar": _run_mqar, "bytes": _run_bytes}[arguments.task]
     result, draw = run_task(settings, arguments.backend)
     out = pathlib.Path(arguments.out or f"runs/{settings.mixer}").with_suffix("")
     training.save(out.with_suffix(".npz"), result)
@@ -102,16 +105,40 @@ def _run_mqar(settings, backend):
     return result, plots.save_curve
 
 
-def _timed(settings, backend, train):
-    """Result of a training with a progress bar, and its seconds."""
+def _run_bytes(settings, backend):
+    from mixers import plots
+
+    data, model = text.load_text(), text.build_model(settings)
+    print(
+        f"{model.mixers[-1]}: {model.parameter_count} parameters in {settings.depth} blocks, "
+        f"{len(data.train)} bytes to train on"
+    )
+    columns = "bits per byte {task.fields[loss]:.3f}", "validation {task.fields[accuracy]:.3f}"
+    train = lambda report: text.train(settings, data, backend, report)
+    result, seconds = _timed(settings, backend, train, columns, scale=1)
+    print(
+        f"{result.test_bits:.3f} bits per byte of the test text after {settings.steps} steps in {seconds:.1f} s, "
+        f"{100 * result.test_accuracy:.1f} % of its bytes foreseen"
+    )
+    if all(mixer.metadata.recurrent for mixer in model.mixers):
+        prompt = b"def "
+        drawn = text.sample(model, result.params, prompt, 200, seed=settings.seed)
+        print((prompt + drawn).decode("utf-8", errors="replace"))
+    return result, plots.save_curve
+
+
+_COLUMNS = "loss {task.fields[loss]:.3f}", "validation {task.fields[accuracy]:.1f} %"
+
+
+def _timed(settings, backend, train, columns=_COLUMNS, scale=100):
+    """Result of a training with a progress bar, and its seconds; `scale` turns accuracies into what is shown."""
     start = time.perf_counter()
-    columns = "loss {task.fields[loss]:.3f}", "validation {task.fields[accuracy]:.1f} %"
     with shared.chosen_backend(backend), shared.progress(*columns) as bar:
         task = bar.add_task(settings.mixer, total=None, loss=float("nan"), accuracy=float("nan"))
 
         def report(progress):
             bar.update(task, total=progress.steps, completed=progress.step, loss=progress.loss)
             if progress.accuracy is not None:
-                bar.update(task, accuracy=100 * progress.accuracy)
+                bar.update(task, accuracy=scale * progress.accuracy)
 
         return train(report), time.perf_counter() - start
