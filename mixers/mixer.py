@@ -17,7 +17,10 @@ from mixers.graph import Tape, Value
 
 
 class Parameter(NamedTuple):
-    """Shape, initialiser ``(rng, shape) -> array``, whether a gradient is wanted, and whether training keeps the value."""
+    """Shape, initialiser ``(rng, shape) -> array``, whether a gradient is wanted and training keeps the value.
+
+    A size of None is one that the configuration leaves open: parameters are taken as they come, not drawn.
+    """
 
     shape: tuple
     init: object
@@ -97,17 +100,22 @@ class Mixer:
             Save it with numpy.savez or safetensors.
         """
         rng = numpy.random.default_rng(rng)
-        if any(None in spec.shape for spec in self.parameters().values()):
-            raise ValueError(f"{self.name}: grid must be given to draw parameters")
         return {
             name: numpy.asarray(spec.init(rng, spec.shape)).astype(as_dtype(dtype))
-            for name, spec in self.parameters().items()
+            for name, spec in self._sized_parameters().items()
         }
+
+    def _sized_parameters(self):
+        """The parameters of a configuration that leaves no size open."""
+        specs = self.parameters()
+        if any(None in spec.shape for spec in specs.values()):
+            raise ValueError(f"{self.name}: grid must be given to draw or count parameters")
+        return specs
 
     @property
     def parameter_count(self):
         """Number of trainable values."""
-        return sum(math.prod(s.shape) for s in self.parameters().values() if s.trainable and not s.frozen)
+        return sum(math.prod(s.shape) for s in self._sized_parameters().values() if s.trainable and not s.frozen)
 
     def __call__(self, params, *inputs, training=False, **options):
         """Compute without keeping anything: the output, or ``(output, state)`` with ``return_state=True``.

@@ -280,5 +280,5 @@ def test_bad_inputs():
     patches = zoo.MultiPatchRbfKan(1, patch_size=3, use_global_linear=False)
     with pytest.raises(ValueError, match="must have a token grid of multiples of patch_size = 3"):
         patches(patches.init(0), numpy.zeros((1, 4, 6, 1), "float32"))
-    with pytest.raises(ValueError, match="multi_patch_rbf_kan: grid must be given to draw parameters"):
+    with pytest.raises(ValueError, match="multi_patch_rbf_kan: grid must be given to draw"):
         zoo.MultiPatchRbfKan(1).init(0)
