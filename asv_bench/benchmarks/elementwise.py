@@ -29,3 +29,48 @@ class Sin(OpBenchmark):
 class Mul(OpBenchmark):
     op = "mul"
     shapes = SHAPES
+
+
+class GeluTanh(OpBenchmark):
+    op = "gelu_tanh"
+    shapes = SHAPES
+
+
+class Relu(OpBenchmark):
+    op = "relu"
+    shapes = SHAPES
+
+
+class Sigmoid(OpBenchmark):
+    op = "sigmoid"
+    shapes = SHAPES
+
+
+class Tanh(OpBenchmark):
+    op = "tanh"
+    shapes = SHAPES
+
+
+class Exp(OpBenchmark):
+    op = "exp"
+    shapes = SHAPES
+
+
+class Absolute(OpBenchmark):
+    op = "absolute"
+    shapes = SHAPES
+
+
+class Add(OpBenchmark):
+    op = "add"
+    shapes = SHAPES
+
+
+class Sub(OpBenchmark):
+    op = "sub"
+    shapes = SHAPES
+
+
+class Div(OpBenchmark):
+    op = "div"
+    shapes = SHAPES

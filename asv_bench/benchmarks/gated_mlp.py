@@ -30,4 +30,4 @@ class DfcAttention(MixerBenchmark):
 
 class CoordinateLocalAttention(MixerBenchmark):
     mixer = "coordinate_local_attention"
-    shapes = ("8,14,14,384", "8,56,56,64",)
+    shapes = ("8,14,14,384", "8,56,56,64")

@@ -12,3 +12,18 @@ class LongConv1d(OpBenchmark):
 class Hyena(MixerBenchmark):
     mixer = "hyena"
     shapes = ("8,1024,256", "1,16384,128")
+
+
+class BaseConv(MixerBenchmark):
+    mixer = "base_conv"
+    shapes = ("8,1024,256",)
+
+
+class S4D(MixerBenchmark):
+    mixer = "s4d"
+    shapes = ("8,1024,256",)
+
+
+class HyenaNd(MixerBenchmark):
+    mixer = "hyena_nd"
+    shapes = ("8,14,14,384",)

@@ -30,7 +30,7 @@ class StripCgsmm(MixerBenchmark):
 
 class StripLsmm(MixerBenchmark):
     mixer = "strip_lsmm"
-    shapes = ("8,14,14,384", "8,56,56,64",)
+    shapes = ("8,14,14,384", "8,56,56,64")
 
 
 class StripMlp(MixerBenchmark):
@@ -40,12 +40,12 @@ class StripMlp(MixerBenchmark):
 
 class MixShift(MixerBenchmark):
     mixer = "mix_shift"
-    shapes = ("8,14,14,384", "8,56,56,64",)
+    shapes = ("8,14,14,384", "8,56,56,64")
 
 
 class AxialShift(MixerBenchmark):
     mixer = "axial_shift"
-    shapes = ("8,14,14,384", "8,56,56,64",)
+    shapes = ("8,14,14,384", "8,56,56,64")
 
 
 class SpatialShift(MixerBenchmark):

@@ -18,3 +18,29 @@ class Idct(OpBenchmark):
 class DctMixer(MixerBenchmark):
     mixer = "dct_mixer"
     shapes = ("8,14,14,384", "8,1024,256")
+
+
+class Fnet(MixerBenchmark):
+    mixer = "fnet"
+    shapes = ("8,1024,256",)
+
+
+class GlobalFilter(MixerBenchmark):
+    mixer = "global_filter"
+    shapes = (
+        "8,14,14,384",
+        "16,56,56,64",
+    )
+
+
+class DynamicSpectrum(MixerBenchmark):
+    mixer = "dynamic_spectrum"
+    shapes = (
+        "8,14,14,384",
+        "16,56,56,64",
+    )
+
+
+class Afno(MixerBenchmark):
+    mixer = "afno"
+    shapes = ("8,14,14,384",)
