@@ -298,53 +298,81 @@ def _row_step(w, x):
     return 2 * lanes(x) * w + lanes(x)
 
 
-@routine
-def _enter_grid(x, pair, c, shape, Z, plans):
-    """The spectrum of two images, in storage order along both axes."""
+@helper
+def _enter_lines(x, pair, c, image, shape, Z, plans, whole, paired):
+    n, step, row_step = lanes(Z), 2 * lanes(Z), _row_step(shape[1], Z)
     first, second, count, second_count = pair
-    h, w = shape
-    n, step, row_step = lanes(Z), 2 * lanes(Z), _row_step(w, Z)
-    for i in range(h):
-        for j in range(w):
-            at, place = (i * w + j) * c, i * row_step + j * step
-            store(Z, place, _get(x, first + at, count, count == n))
-            store(Z, place + n, _get(x, second + at, second_count, second_count == n))
-        forward(Z, i * row_step, step, w, plans[1], 0, len(plans[1][0]))
-    for j in range(w):
-        forward(Z, j * step, row_step, h, plans[0], 0, len(plans[0][0]))
+    for i in range(shape[0]):
+        begin = 0
+        if i < image[0]:
+            begin = image[1]
+            for j in range(image[1]):
+                at, place = (i * image[1] + j) * c, i * row_step + j * step
+                store(Z, place, _get(x, first + at, count, whole))
+                store(Z, place + n, _get(x, second + at, second_count, whole) if paired else zeros(Z))
+        for place in range(i * row_step + begin * step, i * row_step + shape[1] * step, n):
+            store(Z, place, zeros(Z))
+        if i < image[0]:
+            forward(Z, i * row_step, step, shape[1], plans[1], 0, len(plans[1][0]))
 
 
 @routine
-def _leave_grid(Z, plans, y, pair, c, shape):
-    """Two images from their spectrum."""
+def _enter_grid(x, pair, c, image, shape, Z, plans):
+    """The spectrum of two images, zero-padded to a grid of the given shape, in storage order along both axes."""
+    # the same twice, for the compiler to specialise
+    if pair[2] == lanes(Z) and pair[3] == lanes(Z):
+        _enter_lines(x, pair, c, image, shape, Z, plans, True, True)
+    else:
+        _enter_lines(x, pair, c, image, shape, Z, plans, False, pair[3] > 0)
+    row_step = _row_step(shape[1], Z)
+    for j in range(shape[1]):
+        forward(Z, j * 2 * lanes(Z), row_step, shape[0], plans[0], 0, len(plans[0][0]))
+
+
+@helper
+def _leave_lines(Z, plans, y, pair, c, image, shape, whole):
+    n, step, row_step = lanes(Z), 2 * lanes(Z), _row_step(shape[1], Z)
     first, second, count, second_count = pair
-    h, w = shape
-    n, step, row_step = lanes(Z), 2 * lanes(Z), _row_step(w, Z)
-    scale = full(Z, 1 / (h * w))
-    for j in range(w):
-        inverse(Z, j * step, row_step, h, plans[0], 0, len(plans[0][0]))
-    for i in range(h):
-        inverse(Z, i * row_step, step, w, plans[1], 0, len(plans[1][0]))
-        for j in range(w):
-            at, place = (i * w + j) * c, i * row_step + j * step
-            store_first(y, first + at, load(Z, place) * scale, count)
-            store_first(y, second + at, load(Z, place + n) * scale, second_count)
+    scale = full(Z, 1 / (shape[0] * shape[1]))
+    for i in range(image[0]):
+        inverse(Z, i * row_step, step, shape[1], plans[1], 0, len(plans[1][0]))
+        for j in range(image[1]):
+            at, place = (i * image[1] + j) * c, i * row_step + j * step
+            value, other = load(Z, place) * scale, load(Z, place + n) * scale
+            if whole:
+                store(y, first + at, value)
+                store(y, second + at, other)
+            else:
+                store_first(y, first + at, value, count)
+                store_first(y, second + at, other, second_count)
+
+
+@routine
+def _leave_grid(Z, plans, y, pair, c, image, shape):
+    """The part of a grid that two images cover, from its spectrum."""
+    row_step = _row_step(shape[1], Z)
+    for j in range(shape[1]):
+        inverse(Z, j * 2 * lanes(Z), row_step, shape[0], plans[0], 0, len(plans[0][0]))
+    if pair[2] == lanes(Z) and pair[3] == lanes(Z):
+        _leave_lines(Z, plans, y, pair, c, image, shape, True)
+    else:
+        _leave_lines(Z, plans, y, pair, c, image, shape, False)
 
 
 @kernel
-def _filter_grid(x, H, y, conjugate, b, shape, c, plans, counter):
+def _filter_grid(x, H, y, conjugate, b, image, shape, c, plans, counter):
     (h, w), step, blocks = shape, 2 * lanes(x), -(-c // lanes(x))
     Z = scratch(h * _row_step(w, x), x)
     for task in tasks(counter):
-        pair, block = _pair(task, blocks, b, h * w * c, c, x), task % blocks
-        _enter_grid(x, pair, c, shape, Z, plans)
+        pair, block = _pair(task, blocks, b, image[0] * image[1] * c, c, x), task % blocks
+        _enter_grid(x, pair, c, image, shape, Z, plans)
         for i in range(h):
             _multiply(Z, i * _row_step(w, x), H, (block * h + i) * w * step, w, conjugate)
-        _leave_grid(Z, plans, y, pair, c, shape)
+        _leave_grid(Z, plans, y, pair, c, image, shape)
 
 
 @kernel
-def _filter_grid_backward(x, dy, H, dx, dH, b, shape, c, slices, plans, counter):
+def _filter_grid_backward(x, dy, H, dx, dH, b, image, shape, c, slices, plans, counter):
     (h, w), step, blocks = shape, 2 * lanes(x), -(-c // lanes(x))
     row_step = _row_step(w, x)
     Z, G = scratch(h * row_step, x), scratch(h * row_step, x)
@@ -353,15 +381,15 @@ def _filter_grid_backward(x, dy, H, dx, dH, b, shape, c, slices, plans, counter)
         part, block = task // blocks, task % blocks
         begin, end = part * share, min((part + 1) * share, (b + 1) // 2)
         for item in range(begin, end):
-            pair = _pair(item * blocks + block, blocks, b, h * w * c, c, x)
-            _enter_grid(x, pair, c, shape, Z, plans)
-            _enter_grid(dy, pair, c, shape, G, plans)
+            pair = _pair(item * blocks + block, blocks, b, image[0] * image[1] * c, c, x)
+            _enter_grid(x, pair, c, image, shape, Z, plans)
+            _enter_grid(dy, pair, c, image, shape, G, plans)
             for i in range(h):
                 place = (block * h + i) * w * step
                 at = part * blocks * h * w * step + place
                 _correlate(Z, G, i * row_step, dH, at, w, item > begin)
                 _multiply(G, i * row_step, H, place, w, True)
-            _leave_grid(G, plans, dx, pair, c, shape)
+            _leave_grid(G, plans, dx, pair, c, image, shape)
 
 
 def _grid_plans(shape, dtype):
@@ -401,9 +429,9 @@ def filter_grid(x, H, conjugate=False):
     Parameters
     ----------
     x : array (b, h, w, c)
-        No prime factor of h and w above fft.LARGEST_FACTOR.
+        Images as large as the grid of S, or smaller: they are padded with zeros.
     H : array
-        ``grid_spectrum(S, x.dtype)``.
+        ``grid_spectrum(S, x.dtype)``; no prime factor of the grid's sides above fft.LARGEST_FACTOR.
     conjugate : bool
         Multiply by conj S instead: the adjoint.
 
@@ -411,10 +439,11 @@ def filter_grid(x, H, conjugate=False):
     -------
     array (b, h, w, c)
     """
-    b, *shape, c = x.shape
+    b, *image, c = x.shape
+    shape = H.shape[1:3]
     y = aligned.empty(x.shape, x.dtype)
     count = (b + 1) // 2 * len(H)
-    args = aligned.flat(x), aligned.flat(H), y.reshape(-1), conjugate, b, tuple(shape), c
+    args = aligned.flat(x), aligned.flat(H), y.reshape(-1), conjugate, b, tuple(image), shape, c
     run(_filter_grid, count, *args, _grid_plans(shape, x.dtype), work=40 * count * H[0].size)
     return y
 
@@ -422,16 +451,26 @@ def filter_grid(x, H, conjugate=False):
 def filter_grid_backward(x, dy, H):
     """The gradients of :func:`filter_grid`: (dx, dS).
 
-    dS (h, w, c) is the sum over the batch of conj X dY, with the transforms of x and dy, divided by h w. So a
-    change e of S that has the symmetry of a real filter changes the sum of y dy by the sum of e conj(dS).
+    dS (h, w, c) is the sum over the batch of conj X dY, with the transforms of x and dy, divided by h w; so a
+    change e of S that has the symmetry of a real filter changes the sum of y dy by the real sum of e conj(dS).
     """
-    b, h, w, c = x.shape
+    dx, dH = filter_grid_sums(x, dy, H)
+    return dx, _grid_factors(sum_rows(dH).reshape(H.shape), x.shape[-1]) / (H.shape[1] * H.shape[2])
+
+
+def filter_grid_sums(x, dy, H):
+    """The gradient dx of :func:`filter_grid`, and sums of conj X dY for slices of the batch.
+
+    The sums (slices, size of H) lack the symmetry of a real filter's spectrum: only that part of them counts.
+    """
+    b, *image, c = x.shape
+    shape = H.shape[1:3]
     dx = aligned.empty(x.shape, x.dtype)
     pairs = (b + 1) // 2
     slices = min(pairs, -(-_TASKS // len(H)))
     slices = -(-pairs // -(-pairs // slices))
     dH = aligned.empty((slices, H.size), x.dtype)
     arrays = aligned.flat(x), aligned.flat(dy), aligned.flat(H), dx.reshape(-1), dH.reshape(-1)
-    args = *arrays, b, (h, w), c, slices, _grid_plans((h, w), x.dtype)
+    args = *arrays, b, tuple(image), shape, c, slices, _grid_plans(shape, x.dtype)
     run(_filter_grid_backward, slices * len(H), *args, work=80 * pairs * H.size)
-    return dx, _grid_factors(sum_rows(dH).reshape(H.shape), c) / (h * w)
+    return dx, dH

@@ -56,15 +56,15 @@ class _Plan:
 
     def convolve(self, x, S):
         if self.in_scratch:
-            return self.crop(fft_filter.filter_grid(self.pad(x), S))
+            return fft_filter.filter_grid(x, S)
         return self.crop(self.back(self.transform(x) * S, (1, 2)))
 
     def gradients(self, x, dout, S):
         """dx, and the gradient of all points of the kernel."""
         if self.in_scratch:
-            dx, dS = fft_filter.filter_grid_backward(self.pad(x), self.pad(dout), S)
+            dx, dS = fft_filter.filter_grid_backward(x, dout, S)
             taps = scipy.fft.ifft2(dS, axes=(0, 1), norm="forward", workers=get_num_threads()).real
-            return self.crop(dx), taps
+            return dx, taps
         G = self.transform(dout)
         taps = self.back((self.transform(x).conj() * G).sum(axis=0), (0, 1))
         return self.crop(self.back(G * S.conj(), (1, 2))), taps
@@ -74,11 +74,6 @@ class _Plan:
 
     def back(self, X, axes):
         return scipy.fft.irfft2(X, s=self.grid, axes=axes, workers=get_num_threads())
-
-    def pad(self, x):
-        padded = zeros((x.shape[0], *self.grid, x.shape[3]), x.dtype)
-        padded[:, : self.image[0], : self.image[1]] = x
-        return padded
 
     def crop(self, padded):
         h, w = self.image
