@@ -103,6 +103,12 @@ class TestTorch:
         with pytest.raises(RuntimeError, match="once_differentiable"):
             dx.sum().backward()
 
+    def test_frozen_parameters_want_no_gradient(self):
+        for trainable in (False, True):
+            mixer = mixers.create("random_mixing", dim=2, grid=(4,), trainable=trainable)
+            [w] = self.interop.Module(mixer).parameters()
+            assert w.requires_grad is trainable
+
     def test_saved_values_are_released(self):
         x = self.torch.ones(3, requires_grad=True)
         y = self.interop.wrap(ops.tanh)(x)
