@@ -6,7 +6,6 @@ same sizes over and over, so a limited amount is kept here. It is freed when som
 """
 
 import os
-import os
 import threading
 
 import numpy
@@ -83,13 +82,3 @@ def _give_back(raw):
             release()
         _free.setdefault(size, []).append(raw)
         _kept += size
-
-
-def _after_fork():
-    # another thread of the parent may have held it
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
