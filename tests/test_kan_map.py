@@ -181,3 +181,11 @@ def test_errors(change, message):
     arguments = case("error", 1, 5, 2, 4, 3, "fourier", "w_phi").draw()
     with mixers.use_backend("reference"), pytest.raises(ValueError, match=message):
         ops.kan_map_attention(**{**arguments, **change})
+
+
+def test_splines_have_more_functions_than_their_degree():
+    arguments = case("error", 1, 5, 2, 4, 3, "bspline", "phi_phi").draw()
+    with pytest.raises(ValueError, match="kan_map_attention: phi must have g > order = 7 functions, got 7"):
+        ops.kan_map_attention(**{**arguments, "order": 7})
+    with pytest.raises(ValueError, match="kan_map_attention: psi must be given with basis='bspline'"):
+        ops.kan_map_attention(**{**arguments, "psi": None})

@@ -41,7 +41,7 @@ def simplex_projection_backward(dout, saved):
 
 @kernel
 def _project(x, y, rows, n, counter):
-    inside = x.dtype.type(-math.inf)
+    lowest = x.dtype.type(-math.inf)
     row = numpy.empty(-(-n // lanes(x)) * lanes(x), x.dtype)
     for task in tasks(counter):
         for start in range(task * _ROWS * n, min((task + 1) * _ROWS, rows) * n, n):
@@ -54,8 +54,8 @@ def _project(x, y, rows, n, counter):
             for j in range(0, n, lanes(x)):
                 store(row, j, load_first(x, start + j, min(lanes(x), n - j)) - highest)
             for j in range(n, row.size):
-                row[j] = inside
-            threshold, known = inside, n + 1
+                row[j] = lowest
+            threshold, known = lowest, n + 1
             while True:
                 total, count = zeros(x), zeros(x)
                 for j in range(0, n, lanes(x)):

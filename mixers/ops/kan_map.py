@@ -156,6 +156,10 @@ def kan_map_attention(
         check.shape(f, "w", w, h=heads, **shape)
     elif w is not None:
         raise ValueError(f"{f}: w must not be given with operator={operator!r}")
+    if basis == "bspline":
+        for name, array in (("phi", phi), ("psi", psi)):
+            if array is not None and array.shape[2] <= order:
+                raise ValueError(f"{f}: {name} must have g > order = {order} functions, got {array.shape[2]}")
 
 
 def _check_layer(function, name, arrays, basis, heads, i, o):
