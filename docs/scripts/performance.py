@@ -81,7 +81,7 @@ def lines_of(reports):
     """The cells of every row, under HEADS."""
     for label, report in reports.items():
         if "failed" in report:
-            yield label, table.ROWS[label].shape, report["failed"], *[""] * 7
+            yield label, table.ROWS[label].shape, f"failed: {report['failed'][:60]}", *[""] * 7
             continue
         judged = table.judge(label, report)
         yield (

@@ -1,0 +1,228 @@
+"""Measure and draw how time and memory grow with length, channels, batch and threads.
+
+``python docs/scripts/scaling.py`` measures what docs/data/scaling.csv does not hold yet, a line at a time, and draws
+docs/data/scaling_*.png from that file. It may be stopped and started again: ``--minutes`` limits the time, ``--only``
+the subjects, ``--again`` measures their lines anew, ``--draw`` only draws.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import numpy
+from matplotlib.figure import Figure
+
+import mixers
+from mixers.files import replacing
+
+DATA = pathlib.Path(__file__).parent.parent / "data"
+TABLE = DATA / "scaling.csv"
+FIELDS = ("subject", "axis", "value", "forward", "both", "memory", "tokens", "threads", "date")
+# seconds after which larger values of an axis are not tried, and bytes of the largest array
+SLOWEST, LARGEST = 20.0, 1 << 29
+COLUMNS = 3
+
+
+class Subject(NamedTuple):
+    """What is measured: `shape` is formatted with the sizes, `usual` holds those that do not vary."""
+
+    name: str
+    shape: str
+    usual: dict
+    lengths: tuple
+
+
+def powers(low, high, step=2):
+    return tuple(2**i for i in range(low, high + 1, step))
+
+
+_SEQUENCE = {"b": 1, "l": 4096, "c": 64}
+_MIXER = {"b": 1, "l": 1024, "c": 128}
+# sides of square grids
+_SIDES = (8, 16, 32, 64, 128, 256, 512)
+SUBJECTS = (
+    Subject("selective_scan", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20)),
+    Subject("linear_scan", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20)),
+    Subject("long_conv1d", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20)),
+    Subject("kan_attention", "b={b},n={l},h=4,d={c}", {"b": 1, "l": 512, "c": 64}, powers(6, 13, 1)),
+    Subject(
+        "depthwise_conv2d",
+        "b={b},h={side},w={side},c={c},k=7",
+        {"b": 4, "l": 56**2, "c": 64},
+        tuple(n**2 for n in _SIDES),
+    ),
+    Subject("mamba", "{b},{l},{c}", _MIXER, powers(8, 16)),
+    Subject("hyena", "{b},{l},{c}", _MIXER, powers(8, 16)),
+    Subject(
+        "gated_cnn", "{b},{side},{side},{c}", {"b": 1, "l": 32**2, "c": 128}, tuple(n**2 for n in _SIDES[:-1])
+    ),
+    Subject(
+        "global_filter",
+        "{b},{side},{side},{c}",
+        {"b": 1, "l": 32**2, "c": 128},
+        tuple(n**2 for n in _SIDES[:-1]),
+    ),
+    Subject("mlp_mixer", "{b},{l},{c}", {"b": 1, "l": 256, "c": 128}, powers(6, 12, 1)),
+)
+AXES = {"length": "l", "channels": "c", "batch": "b", "threads": None}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--only", default="", help="subjects, separated by commas")
+    parser.add_argument("--axes", default=",".join(AXES), help="separated by commas (default: all)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--largest", type=int, default=None, metavar="N", help="of any length, for a trial")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--draw", action="store_true", help="do not measure")
+    parser.add_argument("--table", type=pathlib.Path, default=TABLE, help="default: docs/data/scaling.csv")
+    arguments = parser.parse_args()
+    lines = read(arguments.table)
+    if not arguments.draw:
+        measure(arguments, lines)
+    draw(lines, arguments.table.parent)
+
+
+def read(path):
+    """Lines of the table by subject, axis and value."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {(line["subject"], line["axis"], int(line["value"])): line for line in csv.DictReader(file)}
+
+
+def write(path, lines):
+    order = [subject.name for subject in SUBJECTS]
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        table = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(lines[key] for key in sorted(lines, key=lambda k: (order.index(k[0]), k[1:])))
+
+
+def measure(arguments, lines):
+    """Add what is missing, smallest values first, until the time is over."""
+    end = time.monotonic() + 60 * arguments.minutes
+    for subject in SUBJECTS:
+        if arguments.only and subject.name not in arguments.only.split(","):
+            continue
+        for axis in arguments.axes.split(","):
+            for value in values(subject, axis, arguments):
+                if time.monotonic() > end:
+                    return
+                key = subject.name, axis, value
+                if key in lines and not arguments.again:
+                    continue
+                print(*key, flush=True)
+                found = one(subject, axis, value, arguments)
+                if found is None:
+                    break
+                lines[key] = found
+                write(arguments.table, lines)
+                if float(found["both"]) > SLOWEST:
+                    break
+
+
+def values(subject, axis, arguments):
+    largest = arguments.largest or math.inf
+    if axis == "length":
+        return [n for n in subject.lengths if n <= largest]
+    if axis == "threads":
+        return range(1, len(os.sched_getaffinity(0)) + 1)
+    return {"channels": (16, 32, 64, 128, 256, 512), "batch": (1, 2, 4, 8, 16)}[axis]
+
+
+def one(subject, axis, value, arguments):
+    """A line of the table, measured by ``mixers bench`` in a process of its own; None if that failed."""
+    sizes = dict(subject.usual)
+    if axis != "threads":
+        sizes[AXES[axis]] = value
+    if arguments.largest:
+        sizes["l"] = min(sizes["l"], max(arguments.largest, 1))
+    side = math.isqrt(sizes["l"])
+    if 4 * math.prod(sizes.values()) > LARGEST:
+        return None
+    threads = value if axis == "threads" else arguments.threads
+    command = [
+        sys.executable,
+        "-m",
+        "mixers.cli.main",
+        "bench",
+        subject.name,
+        "--backward",
+        "--memory",
+        "--json",
+    ]
+    command += ["--shape", subject.shape.format(**sizes, side=side)]
+    command += ["--threads", str(threads), "--rounds", str(arguments.rounds)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode:
+        print(done.stderr.strip()[-300:])
+        return None
+    report = json.loads(done.stdout)
+    times = report["timings"]["mixers"]
+    return {
+        "subject": subject.name,
+        "axis": axis,
+        "value": value,
+        "forward": f"{times['forward']['median']:.4g}",
+        "both": f"{times['both']['median']:.4g}",
+        "memory": report["memory"]["mixers"]["both"] if "memory" in report else "",
+        "tokens": sizes["b"] * sizes["l"],
+        "threads": threads,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def draw(lines, directory):
+    """A picture per axis, with a panel per subject: time and memory, and slopes fitted to the upper half."""
+    for axis in AXES:
+        names = [s.name for s in SUBJECTS if sum(key[:2] == (s.name, axis) for key in lines) > 1]
+        if not names:
+            continue
+        rows = math.ceil(len(names) / COLUMNS)
+        figure = Figure(figsize=(3.4 * COLUMNS, 2.7 * rows), layout="constrained")
+        panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+        for panel in panels[len(names) :]:
+            panel.set_axis_off()
+        for panel, name in zip(panels, names):
+            mine = [line for key, line in sorted(lines.items()) if key[:2] == (name, axis)]
+            draw_panel(panel, name, axis, mine)
+        with replacing(directory / f"scaling_{axis}.png") as partial:
+            figure.savefig(partial, format="png", dpi=70)
+
+
+def draw_panel(panel, name, axis, lines):
+    x = [int(line["value"]) for line in lines]
+    milliseconds = [1e3 * float(line["both"]) for line in lines]
+    stated = f": {mixers.describe(name).cost}" if name in mixers.list_mixers() else ""
+    panel.set_title(name + stated, fontsize=9)
+    panel.set_xlabel("tokens" if axis == "length" else axis)
+    panel.loglog(x, milliseconds, "o-", label=f"ms: {slope(x, milliseconds):.2f}", markersize=3)
+    known = [(v, float(line["memory"]) / 1e6) for v, line in zip(x, lines) if float(line["memory"] or 0) > 0]
+    if len(known) > 1:
+        panel.loglog(*zip(*known), "s--", label=f"MB: {slope(*zip(*known)):.2f}", markersize=3)
+    panel.legend(fontsize=8, title="slope", title_fontsize=8)
+    panel.grid(alpha=0.3)
+
+
+def slope(x, y):
+    """The exponent of y over x, fitted to the upper half of the values (at least two)."""
+    start = min(len(x) // 2, len(x) - 2)
+    return numpy.polyfit(numpy.log(x[start:]), numpy.log(y[start:]), 1)[0]
+
+
+if __name__ == "__main__":
+    main()
