@@ -1,5 +1,6 @@
 """The instrument itself: ceilings, peak memory, the table of bars."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -224,3 +225,56 @@ def test_what_bench_refuses(bench, capsys):
         with pytest.raises(SystemExit):
             bench(*arguments)
         assert "give either NAME or --table" in capsys.readouterr().err
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a script of docs/scripts by name."""
+    directory = pathlib.Path(__file__).parent.parent / "docs" / "scripts"
+    if not directory.exists():
+        pytest.skip("needs the sources")
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(directory))
+    return importlib.import_module
+
+
+def test_tables_of_the_docs(script):
+    performance = script("performance")
+    report = _report((1e-3, 2e-3, 3e-3), slow=(9e-3, 9e-3, 9e-3), fast=(1.5e-3, 10e-3, 9e-3))
+    report |= {"date": "2026-01-02", "threads": 2, "memory": {"mixers": {"both": 1e6}, "fast": {"both": 3e6}}}
+    reports = {"avg_pool": report, "dct": {"failed": "reason " + "x" * 100}}
+    ours = next(performance.lines_of(reports))
+    assert ours[0] == "avg_pool"
+    assert ours[2:] == ("fast / slow", "1.00 / 2.00", "1.5", "2", "backward", "4.5", "4", "not met")
+    text = "\n".join(performance.rst("a machine", reports))
+    assert text.startswith("a machine; 2 threads; 2026-01-02.\n")
+    assert "failed: reason x" in text
+    assert [line.split("- ")[1] for line in text.strip().splitlines()[-4:]] == ["avg_pool", "1.0", "fast", "3.0"]
+    cells = {line.count("|") for line in performance.markdown(reports)}
+    assert cells == {len(performance.HEADS) + 1}
+
+
+def test_growth_is_kept_and_drawn(script, tmp_path):
+    scaling = script("scaling")
+    x = numpy.array([10, 20, 40, 80])
+    assert scaling.slope(x, 3 * x.astype(float) ** 2) == pytest.approx(2)
+    # the lower half, where calls cost more than their work, does not count
+    assert scaling.slope(x, [100.0, 100.0, 40.0, 80.0]) == pytest.approx(1)
+    line = dict.fromkeys(scaling.FIELDS, "1") | {"subject": "hyena", "axis": "length", "memory": ""}
+    lines = {("hyena", "length", n): line | {"value": str(n), "both": str(n / 1e6)} for n in (1024, 256)}
+    scaling.write(tmp_path / "scaling.csv", lines)
+    assert scaling.read(tmp_path / "scaling.csv") == lines
+    scaling.draw(lines, tmp_path)
+    assert [p.name for p in tmp_path.glob("*.png")] == ["scaling_length.png"]
+    assert scaling.read(tmp_path / "nothing.csv") == {}
+
+
+def test_growth_is_measured_at_shapes_that_exist(script):
+    scaling = script("scaling")
+    for subject in scaling.SUBJECTS:
+        length = min(subject.lengths)
+        sizes = {**subject.usual, "b": 1, "l": length, "c": 16}
+        shape = subject.shape.format(**sizes, side=round(length**0.5))
+        drawn = subjects.find(subject.name, "bench", shape=subjects.parse_shape(shape))
+        first = drawn.arrays[drawn.inputs[0]]
+        assert first.size % (length * 16) == 0, subject.name
