@@ -1,4 +1,4 @@
-"""What a new process pays: the import, and the first call of an op."""
+"""What a new process pays: the import, and the first call of an op or mixer."""
 
 import os
 import subprocess
@@ -8,12 +8,11 @@ import tempfile
 FIRST_CALL = """
 import sys, time
 import mixers
-from mixers import ops, samples
-arguments = samples.op_sample(sys.argv[1])
+from mixers import samples, subjects
+subject = subjects.find(sys.argv[1])
 start = time.perf_counter()
-op = getattr(ops, sys.argv[1])
-out, saved = op.forward(**arguments)
-op.backward(samples.cotangent(out), saved)
+out, saved = subject.forward(subject.arrays)
+subject.backward(samples.cotangent(out), saved)
 print(time.perf_counter() - start)
 """
 
@@ -33,7 +32,7 @@ class Import:
 class FirstCall:
     """First forward and backward on the CPU, with an empty and with a filled cache of compiled kernels."""
 
-    param_names = ("op",)
+    param_names = ("name",)
     params = (
         "gelu",
         "layer_norm",
@@ -42,26 +41,29 @@ class FirstCall:
         "selective_scan",
         "long_conv1d",
         "kan_attention",
+        "gated_cnn",
+        "hyena",
+        "mamba",
     )
     timeout = 600
-    version = "1"
+    version = "2"
 
-    def track_empty_cache(self, op):
+    def track_empty_cache(self, name):
         with tempfile.TemporaryDirectory() as directory:
-            return _first_call(op, directory)
+            return _first_call(name, directory)
 
-    def track_filled_cache(self, op):
+    def track_filled_cache(self, name):
         with tempfile.TemporaryDirectory() as directory:
-            _first_call(op, directory)
-            return _first_call(op, directory)
+            _first_call(name, directory)
+            return _first_call(name, directory)
 
     track_empty_cache.unit = "seconds"
     track_filled_cache.unit = "seconds"
 
 
-def _first_call(op, directory):
+def _first_call(name, directory):
     environment = {**os.environ, "MIXERS_CACHE_DIR": directory}
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_CALL, op], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", FIRST_CALL, name], env=environment, capture_output=True, text=True, check=True
     )
     return float(done.stdout)
