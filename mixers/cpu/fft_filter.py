@@ -392,33 +392,59 @@ def _filter_grid_backward(x, dy, H, dx, dH, b, image, shape, c, slices, plans, c
             _leave_grid(G, plans, dx, pair, c, image, shape)
 
 
+@kernel
+def _kernel_spectrum(kernel, H, shape, c, plans, counter):
+    """One vector of channels per task."""
+    (h, w), step = shape, 2 * lanes(kernel)
+    Z = scratch(h * _row_step(w, kernel), kernel)
+    for task in tasks(counter):
+        channel = task * lanes(kernel)
+        count = min(lanes(kernel), c - channel)
+        _enter_grid(kernel, (channel, channel, count, 0), c, shape, shape, Z, plans)
+        for i in range(h):
+            for j in range(0, w * step, lanes(Z)):
+                store(H, (task * h + i) * w * step + j, load(Z, i * _row_step(w, Z) + j))
+
+
+@kernel
+def _kernel_gradient(dH, dkernel, slices, shape, c, plans, counter):
+    """The sums over slices of the batch and their way back, one vector of channels per task."""
+    (h, w), step = shape, 2 * lanes(dH)
+    size = len(dH) // slices
+    Z = scratch(h * _row_step(w, dH), dH)
+    for task in tasks(counter):
+        channel = task * lanes(dH)
+        count = min(lanes(dH), c - channel)
+        for i in range(h):
+            for j in range(0, w * step, lanes(Z)):
+                total = zeros(dH)
+                for start in range(0, slices * size, size):
+                    total = total + load(dH, start + (task * h + i) * w * step + j)
+                store(Z, i * _row_step(w, Z) + j, total)
+        _leave_grid(Z, plans, dkernel, (channel, channel, count, 0), c, shape, shape)
+
+
+def kernel_spectrum(kernel):
+    """The spectrum of a real kernel (h, w, c) on a grid, for :func:`filter_grid`."""
+    h, w, c = kernel.shape
+    blocks = _channel_blocks(c, kernel.dtype)
+    H = aligned.empty((blocks, h, w, 2 * lanes(kernel)), kernel.dtype)
+    args = aligned.flat(kernel), H.reshape(-1), (h, w), c, _grid_plans((h, w), kernel.dtype)
+    run(_kernel_spectrum, blocks, *args, work=20 * H.size)
+    return H
+
+
+def kernel_gradient(dH, shape):
+    """The gradient of a kernel (h, w, c) from :func:`filter_grid_sums`."""
+    h, w, c = shape
+    dkernel = aligned.empty(shape, dH.dtype)
+    args = dH.reshape(-1), dkernel.reshape(-1), len(dH), (h, w), c, _grid_plans((h, w), dH.dtype)
+    run(_kernel_gradient, _channel_blocks(c, dH.dtype), *args, work=20 * dH.size)
+    return dkernel
+
+
 def _grid_plans(shape, dtype):
     return tuple(tuple(fft.plan(n, dtype)) for n in shape)
-
-
-def grid_spectrum(S, dtype):
-    """Complex factors S (h, w, c) for all frequencies, in the order of numpy.fft.fft2, as a spectrum."""
-    h, w, c = S.shape
-    width = lanes(numpy.empty(0, dtype))
-    blocks = -(-c // width)
-    H = aligned.zeros((blocks, h, w, 2, width), dtype)
-    ordered = S[fft.storage_order(h)[:, None], fft.storage_order(w)]
-    for block in range(blocks):
-        part = ordered[..., block * width : (block + 1) * width]
-        H[block, :, :, 0, : part.shape[-1]] = part.real
-        H[block, :, :, 1, : part.shape[-1]] = part.imag
-    return H.reshape(blocks, h, w, 2 * width)
-
-
-def _grid_factors(H, c):
-    """The factors (h, w, c) of a spectrum that lacks symmetry, made symmetric."""
-    blocks, h, w, _ = H.shape
-    parts = H.reshape(blocks, h, w, 2, -1)
-    ordered = (parts[..., 0, :] + 1j * parts[..., 1, :]).transpose(1, 2, 0, 3).reshape(h, w, -1)[..., :c]
-    S = numpy.empty_like(ordered)
-    S[fft.storage_order(h)[:, None], fft.storage_order(w)] = ordered
-    mirrored = S[-numpy.arange(h)][:, -numpy.arange(w)]
-    return (S + mirrored.conj()) / 2
 
 
 def filter_grid(x, H, conjugate=False):
@@ -431,7 +457,7 @@ def filter_grid(x, H, conjugate=False):
     x : array (b, h, w, c)
         Images as large as the grid of S, or smaller: they are padded with zeros.
     H : array
-        ``grid_spectrum(S, x.dtype)``; no prime factor of the grid's sides above fft.LARGEST_FACTOR.
+        As of :func:`kernel_spectrum`; no prime factor of the grid's sides above fft.LARGEST_FACTOR.
     conjugate : bool
         Multiply by conj S instead: the adjoint.
 
@@ -448,18 +474,8 @@ def filter_grid(x, H, conjugate=False):
     return y
 
 
-def filter_grid_backward(x, dy, H):
-    """The gradients of :func:`filter_grid`: (dx, dS).
-
-    dS (h, w, c) is the sum over the batch of conj X dY, with the transforms of x and dy, divided by h w; so a
-    change e of S that has the symmetry of a real filter changes the sum of y dy by the real sum of e conj(dS).
-    """
-    dx, dH = filter_grid_sums(x, dy, H)
-    return dx, _grid_factors(sum_rows(dH).reshape(H.shape), x.shape[-1]) / (H.shape[1] * H.shape[2])
-
-
 def filter_grid_sums(x, dy, H):
-    """The gradient dx of :func:`filter_grid`, and sums of conj X dY for slices of the batch.
+    """The gradient dx of :func:`filter_grid`, and sums of conj X dY for slices of the batch, X and dY the transforms.
 
     The sums (slices, size of H) lack the symmetry of a real filter's spectrum: only that part of them counts.
     """

@@ -51,8 +51,7 @@ class _Plan:
             kernel[0, 0] += D
         if not self.in_scratch:
             return scipy.fft.rfft2(kernel, axes=(0, 1), workers=get_num_threads())
-        S = scipy.fft.fft2(kernel, axes=(0, 1), workers=get_num_threads())
-        return fft_filter.grid_spectrum(S, h.dtype)
+        return fft_filter.kernel_spectrum(kernel)
 
     def convolve(self, x, S):
         if self.in_scratch:
@@ -62,9 +61,8 @@ class _Plan:
     def gradients(self, x, dout, S):
         """dx, and the gradient of all points of the kernel."""
         if self.in_scratch:
-            dx, dS = fft_filter.filter_grid_backward(x, dout, S)
-            taps = scipy.fft.ifft2(dS, axes=(0, 1), norm="forward", workers=get_num_threads()).real
-            return dx, taps
+            dx, dS = fft_filter.filter_grid_sums(x, dout, S)
+            return dx, fft_filter.kernel_gradient(dS, (*self.grid, x.shape[3]))
         G = self.transform(dout)
         taps = self.back((self.transform(x).conj() * G).sum(axis=0), (0, 1))
         return self.crop(self.back(G * S.conj(), (1, 2))), taps
