@@ -395,11 +395,18 @@ _INPUTS = {
     "bench": {1: (8, 1024, 256), 2: (8, 14, 14, 384)},
 }
 
+
+def _side(grid):
+    """The side of a square grid."""
+    return grid[0]
+
+
 # mixers of square images
 _SQUARE, _SMALL_SQUARE = ("hyena_nd", "hyper_zzw"), (2, 5, 5, 8)
 
 # further options of the constructors, where the defaults do not suit the shapes above; "digits" is for the model
-# that `mixers train` builds, on 4 x 4 tokens of 48 channels: like "small" if it is not there
+# that `mixers train` builds, on 4 x 4 tokens of 48 channels: like "small" if it is not there; an option may be a
+# function of the grid
 MIXERS = {
     "lamamba": {
         "small": {"window_size": 2, "num_heads": 2, "shift_size": 1},
@@ -426,9 +433,9 @@ MIXERS = {
     },
     "hyena_nd": {"small": {"filter_order": 6}, "bench": {}},
     "hyper_zzw": {
-        "small": {"kernel_size": 5, "hidden": 6, "num_layers": 2},
-        "bench": {"kernel_size": 14},
-        "digits": {"kernel_size": 4, "hidden": 16},
+        "small": {"kernel_size": _side, "hidden": 6, "num_layers": 2},
+        "bench": {"kernel_size": _side},
+        "digits": {"kernel_size": _side, "hidden": 16},
     },
     "gnconv": {"small": {"order": 3}, "bench": {"order": 5}},
     "raft_layer": {"small": {"axis": "h"}, "bench": {"axis": "h"}, "digits": {"axis": "h"}},
@@ -556,7 +563,8 @@ def fitting_options(cls, size, dim, grid):
     sizes = dict.fromkeys(("dim", "out_dim", "in_features", "out_features"), dim) | {"grid": tuple(grid)}
     fit = {n: v for n, v in sizes.items() if n in fields}
     known = MIXERS.get(cls.metadata.name, {})
-    return fit | known.get(size, known.get("small", {}))
+    options = known.get(size, known.get("small", {}))
+    return fit | {n: v(grid) if callable(v) else v for n, v in options.items()}
 
 
 def cotangent(out, seed=1):

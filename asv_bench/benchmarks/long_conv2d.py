@@ -1,13 +1,13 @@
-"""Convolutions of a grid with a filter as large as it."""
+"""Long convolution of images, by transforms of padded grids."""
 
 from .common import MixerBenchmark, OpBenchmark
 
 
-class LongConv2D(OpBenchmark):
+class LongConv2d(OpBenchmark):
     op = "long_conv2d"
-    shapes = ("b=4,h=32,w=32,c=128", "b=16,h=14,w=14,c=384")
+    shapes = ("b=4,h=32,w=32,c=128", "b=8,h=14,w=14,c=384")
 
 
-class HyperZzw(MixerBenchmark):
-    mixer = "hyper_zzw"
-    shapes = ("8,14,14,384",)
+class HyenaNd(MixerBenchmark):
+    mixer = "hyena_nd"
+    shapes = ("8,14,14,192",)
