@@ -1,8 +1,10 @@
 """The scan with one decay per head, and its single step."""
 
+import hypothesis
 import numpy
 import pytest
-from harness import BACKENDS, Case, OpSuite, assert_close, cotangents, device_of
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, cotangents, device_of
+from hypothesis import strategies as st
 from tolerances import BACKWARD
 
 import mixers
@@ -257,3 +259,26 @@ def test_state_of_another_dtype():
     a = Case("drawn", update(1, 2, 3, 4)).draw()
     with pytest.raises(ValueError, match="out_state must have dtype float64, got float32"):
         ops.ssd_state_update(**a, out_state=numpy.zeros((1, 2, 3, 4), "float32"))
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="cpu is not among MIXERS_TEST_BACKENDS")
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(
+    shape=st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 5, 63, 64, 65, 130]), st.integers(1, 5)),
+    sizes=st.tuples(st.sampled_from([1, 8, 17, 33]), st.sampled_from([1, 7, 16, 65])),
+    groups=st.integers(1, 3),
+    given=st.fixed_dictionaries({n: st.booleans() for n in EVERYTHING}),
+    options=st.fixed_dictionaries({n: st.booleans() for n in ("dt_softplus", "return_last_state")}),
+    cut=st.booleans(),
+    chunk_size=st.sampled_from([1, 7, 64, 256]),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_any_shape(shape, sizes, groups, given, options, cut, chunk_size, dtype):
+    (b, l, heads), (p, n) = shape, sizes
+    if cut:
+        rng = numpy.random.default_rng(l)
+        options = options | {"sequence_starts": rng.random((b, l)) < 0.1, "mask": rng.random((b, l)) < 0.8}
+    case = Case(
+        "any", arrays(b, l, groups * heads, p, n, g=groups, **given), options | {"chunk_size": chunk_size}
+    )
+    check_backend(ops.ssd_scan, case, "cpu", dtype)
