@@ -42,7 +42,7 @@ def spectral_filter(x, w_re, w_im):
     those columns and 2 in the others, for the frequencies that they stand for.
     About 5 log2(h w) flops per value. NaN and Inf spread over the grid of their channel, and on the CPU over that of
     the neighbouring item of the batch, with which it shares a transform.
-    Source: Rao et al. 2021, arXiv:2107.00645, equations 5 and 6.
+    Source: Rao et al. 2021, arXiv:2107.00645, section 3.2.
 
     Examples
     --------

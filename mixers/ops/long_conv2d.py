@@ -46,7 +46,7 @@ def long_conv2d(x, h, D=None, *, reverse=(False, False)):
     By Fourier transforms of the image padded to about twice its size, 20 log2(4 h w) flops per value or more, with
     rounding of about eps max|h| max|x| everywhere. NaN and Inf spread over the image, and on the CPU over the
     neighbouring item of the batch, with which it shares a transform.
-    Source: Zimerman & Wolf 2023, arXiv:2309.13600, section 3.
+    Source: Zimerman & Wolf 2023, arXiv:2309.13600.
 
     Examples
     --------

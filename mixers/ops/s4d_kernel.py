@@ -46,7 +46,7 @@ def s4d_kernel(log_dt, log_A_real, A_imag, C_re, C_im, *, length, disc="zoh"):
     log lambda, conj(phi) P that of C and conj(C) P that of phi; from there by the chain rule.
     Powers are exponentials in float64, so that phases do not drift; (c, m, length) values are never held at once.
     8 c m flops per token.
-    Source: Gu et al. 2022, arXiv:2206.11893, equations 3 to 5; S4DKernel of the authors' s4 repository.
+    Source: Gu et al. 2022, arXiv:2206.11893, section 3; S4DKernel of the authors' s4 repository.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def spatial_matmul(x, z):
     Notes
     -----
     dx[h, m] = sum_w dy[h, w] z[m, w], dz[m, w] = sum_h dy[h, w] x[h, m]. 2 b h m w c flops.
-    Source: Zhang 2024, arXiv:2401.17948, section 3.
+    Source: Zhang 2024, arXiv:2401.17948.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class BaseConv(Mixer):
     in float32. A shorter sequence uses the beginning of the filter.
     The skip and the residual x are those of the authors' code; the paper's equation has neither.
     About 2 l c^2 flops per batch item, and 10 l log2(2 l) c for a long filter.
-    Source: Arora et al. 2023, arXiv:2312.04927, section 5.
+    Source: Arora et al. 2023, arXiv:2312.04927; BaseConv of the authors' zoology repository.
 
     Examples
     --------

@@ -83,7 +83,7 @@ class HyenaNd(Mixer):
     The factor 1 / (2 n) is that of the authors' code, whose direction "parallel" is not here. About
     2 n^2 c^2 (order + 2) flops for the linears and 40 n^2 log2(2 n) c (order - 1) for the convolutions per batch item,
     four times in four directions.
-    Source: Zimerman & Wolf 2023, arXiv:2309.13600, section 3; HyenaOperator2d of the authors' repository.
+    Source: Zimerman & Wolf 2023, arXiv:2309.13600; HyenaOperator2d of the authors' repository.
 
     Examples
     --------

@@ -63,7 +63,7 @@ class HyperZzw(Mixer):
     The renormalisation alpha u + beta u / |u| (norms over the k x k entries) lets nothing through its first term in
     the backward, as in the authors' code. Kernels are computed at least in float32.
     Per batch item 2 l c^2 flops for the linear map and 2 l sqrt(l) c (global) or 2 l k^2 c (local).
-    Source: Zhang 2024, arXiv:2401.17948, section 3; HyperZZW_G and HyperZZW_L of the authors' repository, one branch of
+    Source: Zhang 2024, arXiv:2401.17948; HyperZZW_G and HyperZZW_L of the authors' repository, one branch of
     their block.
 
     Examples
