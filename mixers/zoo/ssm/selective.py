@@ -1,7 +1,7 @@
 """What the mixers with a selective scan share: the start of its parameters, and its coefficients."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy
 
@@ -14,11 +14,14 @@ from mixers.op import compute_dtype
 
 @dataclass(frozen=True, kw_only=True)
 class StepLaw:
-    """How the steps of a scan start: log-uniform in [dt_min, dt_max], and not below dt_init_floor."""
+    """How the steps of a scan start: log-uniform in [dt_min, dt_max], and not below dt_init_floor.
 
-    dt_min: float = 1e-3
-    dt_max: float = 1e-1
-    dt_init_floor: float = 1e-4
+    These options come last; what they decide is over once the parameters are drawn, so they are not shown.
+    """
+
+    dt_min: float = field(default=1e-3, repr=False)
+    dt_max: float = field(default=1e-1, repr=False)
+    dt_init_floor: float = field(default=1e-4, repr=False)
 
     def _check_steps(self):
         check.number(self.name, "dt_min", self.dt_min, above=0)
@@ -41,8 +44,8 @@ class StepLaw:
 class SelectiveLaw(StepLaw):
     """How all parameters of a selective scan start; for mixers with dim, d_state, dt_rank and _inner channels."""
 
-    dt_init: str = "random"
-    dt_scale: float = 1.0
+    dt_init: str = field(default="random", repr=False)
+    dt_scale: float = field(default=1.0, repr=False)
 
     def _check_scan(self, name):
         """Check what the mixers share; `name` is the option that sets the inner channels."""
