@@ -76,7 +76,8 @@ class _UserWide(_Stamped, caching.UserWideCacheLocator):
 
 
 class _Results(caching.CompileResultCacheImpl):
-    _locator_classes = (_Chosen, _NumbaChosen, _BesideSource, _UserWide)
+    # not beside the sources: what pip did not install it leaves behind when it uninstalls
+    _locator_classes = (_Chosen, _NumbaChosen, _UserWide, _BesideSource)
 
 
 class KernelCache(caching.FunctionCache):
