@@ -1,8 +1,9 @@
 """Spectral filters."""
 
+import cuda_emulator
 import numpy
 import pytest
-from harness import Case, OpSuite
+from harness import BACKENDS, Case, OpSuite
 
 import mixers
 from mixers import ops
@@ -70,3 +71,29 @@ def test_errors(name):
     message = rf"spectral_filter: {name} must have shape \(h, w // 2 \+ 1, c\) = \(4, 4, 3\), got \(4, 6, 3\)"
     with pytest.raises(ValueError, match=message):
         ops.spectral_filter(numpy.zeros((2, 4, 6, 3)), **weights)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "channels"),
+    [
+        ((64, 14, 14, 384), "float32", 32),
+        ((64, 14, 14, 3), "float32", 4),
+        ((64, 64, 64, 64), "float32", 8),
+        ((4, 64, 64, 64), "float64", 4),
+        ((64, 56, 56, 64), "bfloat16", 16),
+    ],
+)
+def test_what_a_large_gpu_launches(shape, dtype, channels):
+    """One kernel up to 64 x 64, forward and backward, with at least 32 bytes per token where there are as many."""
+    if "emulated" not in BACKENDS:
+        pytest.skip("emulated is not among MIXERS_TEST_BACKENDS")
+    _, h, w, c = shape
+    with cuda_emulator.activate(dry=True) as device:
+        device.max_shared = 227 << 10
+        weights = [device.empty((h, w // 2 + 1, c), "float64" if dtype == "float64" else "float32")] * 2
+        y, saved = ops.spectral_filter.forward(device.empty(shape, dtype), *weights)
+        ops.spectral_filter.backward(y, saved)
+    forward, backward = device.launches
+    assert (forward.kernel.name, backward.kernel.name) == ("filter_images", "filter_images_backward")
+    assert dict(forward.kernel.defines)["CHANNELS"] == channels
+    assert max(forward.shared, backward.shared) <= device.max_shared
