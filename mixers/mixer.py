@@ -115,7 +115,9 @@ class Mixer:
     @property
     def parameter_count(self):
         """Number of trainable values."""
-        return sum(math.prod(s.shape) for s in self._sized_parameters().values() if s.trainable and not s.frozen)
+        return sum(
+            math.prod(s.shape) for s in self._sized_parameters().values() if s.trainable and not s.frozen
+        )
 
     def __call__(self, params, *inputs, training=False, **options):
         """Compute without keeping anything: the output, or ``(output, state)`` with ``return_state=True``.
@@ -248,7 +250,11 @@ class Mixer:
             )
         for name, spec in specs.items():
             got = getattr(params[name], "shape", None)
-            if got is None or len(got) != len(spec.shape) or any(s not in (None, g) for s, g in zip(spec.shape, got)):
+            if (
+                got is None
+                or len(got) != len(spec.shape)
+                or any(s not in (None, g) for s, g in zip(spec.shape, got))
+            ):
                 raise ValueError(
                     f"{self.name}: params[{name!r}] must have shape {tuple(spec.shape)}, "
                     f"got {got if got is not None else type(params[name]).__name__}"

@@ -249,7 +249,12 @@ def test_tables_of_the_docs(script):
     text = "\n".join(performance.rst("a machine", reports))
     assert text.startswith("a machine; 2 threads; 2026-01-02.\n")
     assert "failed: reason x" in text
-    assert [line.split("- ")[1] for line in text.strip().splitlines()[-4:]] == ["avg_pool", "1.0", "fast", "3.0"]
+    assert [line.split("- ")[1] for line in text.strip().splitlines()[-4:]] == [
+        "avg_pool",
+        "1.0",
+        "fast",
+        "3.0",
+    ]
     cells = {line.count("|") for line in performance.markdown(reports)}
     assert cells == {len(performance.HEADS) + 1}
 

@@ -5,8 +5,10 @@ of its own, so that no library sees the threads of another row's.
 """
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from typing import NamedTuple
 
 
@@ -106,10 +108,13 @@ def run(label, threads=None, rounds=7, memory=False, timeout=900):
     command += ["--relative-to", row.relative_to] if row.relative_to else []
     command += ["--threads", str(threads)] if threads else []
     command += ["--memory"] if memory else []
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"took longer than {timeout} seconds"}
+    # what another process left half written in PyTorch's cache of kernels would end the row
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": directory}
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"took longer than {timeout} seconds"}
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
     return json.loads(done.stdout.splitlines()[-1])

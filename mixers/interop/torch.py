@@ -68,7 +68,9 @@ class Module(torch.nn.Module):
         for name, spec in mixer.parameters().items():
             tensor = to_tensor(numpy.array(params[name]))
             if spec.trainable:
-                self.register_parameter(self._names[name], torch.nn.Parameter(tensor, requires_grad=not spec.frozen))
+                self.register_parameter(
+                    self._names[name], torch.nn.Parameter(tensor, requires_grad=not spec.frozen)
+                )
             else:
                 self.register_buffer(self._names[name], tensor)
 

@@ -39,8 +39,8 @@ from mixers.ops.long_conv2d import long_conv2d
 from mixers.ops.norm import layer_norm, rms_norm
 from mixers.ops.pooling import avg_pool
 from mixers.ops.resample import avg_pool_2x2, nearest_upsample, token_mean
-from mixers.ops.s4d_kernel import s4d_kernel
 from mixers.ops.rolled_conv import rolled_conv2d
+from mixers.ops.s4d_kernel import s4d_kernel
 from mixers.ops.scan import linear_scan, selective_scan, selective_state_update
 from mixers.ops.shift import channel_shift, shift_linear
 from mixers.ops.spatial import spatial_matmul
@@ -93,8 +93,8 @@ __all__ = [
     "relu",
     "rfft",
     "rms_norm",
-    "s4d_kernel",
     "rolled_conv2d",
+    "s4d_kernel",
     "selective_scan",
     "selective_state_update",
     "shift_linear",
