@@ -113,7 +113,7 @@ class Vim(SelectiveLaw, Mixer):
         delta, A, B, C = self._coefficients(p, u)
         s = ops.selective_scan(u, delta, A, B, C, **self._constants(p))
         if self.bimamba_type == "v2":
-            u = ops.causal_conv1d(v[:, ::-1], p.conv_w_rev, p.conv_b_rev)[:, ::-1]
+            u = self._anticausal(v, p.conv_w_rev, p.conv_b_rev)
             there = *self._coefficients(p, u, "_rev"), self._constants(p, "_rev")
         else:
             there = delta, rates(p.A_log_rev), B, C, self._constants(p)
@@ -123,3 +123,8 @@ class Vim(SelectiveLaw, Mixer):
             s = s * 0.5
         y = ops.linear(ops.gate(z, s, activation="silu"), p.w_out, p.b_out)
         return y if p.gamma is None else y * p.gamma
+
+    def _anticausal(self, v, w, b):
+        """The convolution of the tokens read backward, without turning them round: taps on the tokens after."""
+        taps = ((0, 0), (0, self.d_conv - 1))
+        return ops.silu(ops.depthwise_conv2d(v[:, None], w[::-1][None], b, padding=taps))[:, 0]
