@@ -65,7 +65,7 @@ def array_backend(array):
 
 def array_module(array):
     """numpy or cupy: the module whose functions make arrays of this type."""
-    if isinstance(array, numpy.ndarray):
+    if isinstance(array, numpy.ndarray | numpy.generic):
         return numpy
     return importlib.import_module("cupy")
 

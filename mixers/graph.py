@@ -107,11 +107,16 @@ class Value:
             dx += d.reshape(kept)
             return (dx,)
 
-        return self.tape.record(self.array.sum(axis=axes, keepdims=keepdims), (self,), pull)
+        # by way of kept axes: the sum of everything stays an array
+        total = self.array.sum(axis=axes, keepdims=True)
+        if not keepdims:
+            total = total.reshape([n for i, n in enumerate(shape) if i not in axes])
+        return self.tape.record(total, (self,), pull)
 
     def mean(self, axis=None, keepdims=False):
         total = self.sum(axis, keepdims)
-        return _scale(total, total.size / self.size if self.size else 1.0)
+        count = total.dtype.type(self.size // total.size) if self.size else 1
+        return self.tape.record(total.array / count, (total,), lambda d: (d / count,))
 
 
 class Tape:
