@@ -33,7 +33,11 @@ def _whole(name, shape, against="torch"):
     return Row(name, shape, against, 1.5, 1.5)
 
 
-_IMAGES, _TOKENS = "8,14,14,384", "8,1024,256"
+def _ahead(name, shape, bar=1.0):
+    return Row(name, shape, "torch", bar, bar)
+
+
+_IMAGES, _TOKENS, _FEATURES = "8,14,14,384", "8,1024,256", "16,196,384"
 
 # by the name that `mixers bench` knows a row under; torch has no scan, so mamba is that of mambapy
 ROWS = {
@@ -63,7 +67,18 @@ ROWS = {
     "lka": _whole("lka", _IMAGES),
     "strip_mlp": _whole("strip_mlp", _IMAGES),
     "mix_shift": _whole("mix_shift", _IMAGES),
-    "fourier_karat": _whole("fourier_karat", "8,196,384"),
+    "fourier_karat": Row("fourier_karat", "8,196,384", "torch", 3, 3),
+    **{
+        name: _ahead(name, _IMAGES)
+        for name in (
+            *("pool", "raft_mlp", "axial_shift", "spatial_shift_v2", "multi_axis_gmlp", "gmlp", "dct_mixer"),
+            *("conv_mixer", "multi_patch_rbf_kan"),
+        )
+    },
+    "kan_bspline": _ahead("kan_bspline", _FEATURES, 3.0),
+    **{name: _ahead(name, _FEATURES) for name in ("kan_fourier", "kan_rbf", "s_kan")},
+    "karat": _ahead("karat", "4,196,384"),
+    "s_conv_kan": _ahead("s_conv_kan", "8,28,28,16"),
 }
 
 

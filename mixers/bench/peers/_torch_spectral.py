@@ -62,4 +62,16 @@ def dynamic_spectrum(mixer):
     return call
 
 
-FORMS = {"global_filter": global_filter, "dynamic_spectrum": dynamic_spectrum}
+def dct_mixer(mixer):
+    if len(mixer.grid) != 2:
+        raise ValueError("the torch form of dct_mixer is for images only")
+    rows, columns = (_cosines(n) for n in mixer.grid)
+
+    def call(x, w):
+        F = rows @ x.permute(0, 3, 1, 2) @ columns.T
+        return (rows.T @ (F * w.permute(2, 0, 1)) @ columns).permute(0, 2, 3, 1)
+
+    return call
+
+
+FORMS = {"global_filter": global_filter, "dynamic_spectrum": dynamic_spectrum, "dct_mixer": dct_mixer}
