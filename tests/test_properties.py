@@ -23,7 +23,9 @@ def test_any_sizes(name, data):
         letter: data.draw(st.one_of(st.just(size), st.integers(1, 2 * size + 3)), label=letter)
         for letter, size in small.items()
     }
-    arguments = samples.op_sample(name, seed=data.draw(st.integers(0, 99), label="seed"), dtype="float64", **sizes)
+    arguments = samples.op_sample(
+        name, seed=data.draw(st.integers(0, 99), label="seed"), dtype="float64", **sizes
+    )
     try:
         with mixers.use_backend("reference"):
             op(**arguments)
