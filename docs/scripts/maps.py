@@ -1,7 +1,7 @@
 """Draw the mixing maps of the families' pages.
 
-``python docs/scripts/maps.py FAMILY ...`` writes docs/maps/FAMILY.png: for each mixer of one input and one output, how
-much the output at the marked token depends on every input token.
+``python docs/scripts/maps.py FAMILY ...`` writes docs/maps/FAMILY.png: for each mixer how much the output at the marked
+token depends on every input token. A mixer of several inputs gets the same for all, and its first output counts.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="+", metavar="FAMILY")
     for family in parser.parse_args().families:
-        names = [n for n in mixers.list_mixers(family) if len(required_inputs(mixer_class(n))) == 1]
+        names = mixers.list_mixers(family)
         path = DOCS / "maps" / f"{family}.png"
         path.parent.mkdir(exist_ok=True)
         figure = draw({name: middle_row(name) for name in names})
@@ -38,10 +38,29 @@ def main():
 def middle_row(name):
     """|dy_i / dx_j| for the middle token i, on the grid of tokens j, relative to the largest."""
     grid = GRIDS[max(mixers.describe(name).ranks)]
-    mixer, params, (x,) = samples.mixer_sample(name, shape=(BATCH, *grid, CHANNELS), dtype="float64")
+    mixer, params, (x, *others) = samples.mixer_sample(name, shape=(BATCH, *grid, CHANNELS), dtype="float64")
+    if others:
+        mixer = FirstOf(mixer)
     centre = tuple(n // 2 for n in grid)
     row = plots.token_map(mixer, params, x)[numpy.ravel_multi_index(centre, grid)].reshape(grid)
     return centre, row / row.max()
+
+
+class FirstOf:
+    """A mixer of several inputs and outputs as one of a single one of each."""
+
+    def __init__(self, mixer):
+        self.mixer = mixer
+        self.inputs = len(required_inputs(mixer_class(mixer.name)))
+
+    def forward(self, params, x):
+        out, saved = self.mixer.forward(params, *[x] * self.inputs)
+        self.outputs = len(out)
+        return out[0], saved
+
+    def backward(self, dy, saved):
+        dparams, dinputs = self.mixer.backward((dy, *[None] * (self.outputs - 1)), saved)
+        return dparams, sum(dinputs)
 
 
 def draw(rows):
