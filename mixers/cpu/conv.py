@@ -10,7 +10,7 @@ from collections import namedtuple
 import numpy
 
 from mixers import cut_conv
-from mixers.cpu.aligned import ALIGNMENT, contiguous, empty, strided_rows
+from mixers.cpu.aligned import ALIGNMENT, contiguous, empty, first_aligned, strided_rows
 from mixers.cpu.elementwise import silu_backward, silu_forward
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, run, tasks
@@ -51,12 +51,6 @@ _Activated = namedtuple("_Activated", "x")
 # tokens and channels of a task of the 1-D convolution
 _TOKENS = 64
 _CHANNELS = 256
-
-
-@helper
-def _first_aligned(scratch):
-    """Offset of the first element that begins a cache line; scratch must be that much longer."""
-    return (-scratch.ctypes.data % ALIGNMENT) // scratch.itemsize
 
 
 @helper
@@ -107,7 +101,7 @@ def _convolve_tasks(x, w, bias, y, grid, layout, blocks, taps, steps, columns, c
     channel_blocks = (c + n - 1) // n
     slots, pixels = d * (kh - 1) + 1, across + d * (kw - 1)
     scratch = numpy.empty((slots * pixels + kh * kw) * n + ALIGNMENT, x.dtype)
-    ring = _first_aligned(scratch)
+    ring = first_aligned(scratch)
     kept = ring + slots * pixels * n
     sums = tile(x, 16)
     for task in tasks(counter):
@@ -168,7 +162,7 @@ def _correlate_tasks(x, dy, partial, grid, layout, blocks, taps, steps, together
     tall, wide = (kh + deep - 1) // deep * deep, (kw + part - 1) // part * part
     pixels = across + d * (wide - 1)
     scratch = numpy.empty((slots * pixels + across + tall * wide) * n + ALIGNMENT, x.dtype)
-    ring = _first_aligned(scratch)
+    ring = first_aligned(scratch)
     line = ring + slots * pixels * n
     total = line + across * n
     sums = tile(x, 16)
