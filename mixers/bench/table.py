@@ -29,23 +29,24 @@ class Row(NamedTuple):
     relative_to: str | None = None
 
 
+def _ahead(name, shape, bar=1.0, against="torch"):
+    return Row(name, shape, against, bar, bar)
+
+
 def _whole(name, shape, against="torch"):
-    return Row(name, shape, against, 1.5, 1.5)
-
-
-def _ahead(name, shape, bar=1.0):
-    return Row(name, shape, "torch", bar, bar)
+    return _ahead(name, shape, 1.5, against)
 
 
 _IMAGES, _TOKENS, _FEATURES = "8,14,14,384", "8,1024,256", "16,196,384"
 
-# by the name that `mixers bench` knows a row under; torch has no scan, so mamba is that of mambapy
+# by the name that `mixers bench` knows a row under; torch has no selective scan, so its mixers are those of mambapy
 ROWS = {
     "selective_scan": Row("selective_scan", "b=2,l=1024,c=256,n=16", "jax,mambapy", 8, 15, "both"),
     "selective_scan:long": Row(
         "selective_scan", "b=1,l=65536,c=256,n=16", "", 1.15, 1.15, "both", "b=1,l=1024,c=256,n=16"
     ),
     "linear_scan": Row("linear_scan", "b=4,l=4096,c=512", "jax", 3, 3, "both"),
+    "ssd_scan": _ahead("ssd_scan", "b=2,l=1024,h=8,p=64,n=128,g=1", 1.5, "torch,jax"),
     "causal_conv1d": Row("causal_conv1d", "b=4,l=2048,c=512,k=4", "torch", 6, 5),
     "depthwise_conv2d": Row("depthwise_conv2d", "b=16,h=56,w=56,c=96,k=7", "torch", 0.9, 4),
     "depthwise_conv2d:14": Row("depthwise_conv2d", "b=16,h=14,w=14,c=384,k=7", "torch", 1.5, 6),
@@ -60,6 +61,9 @@ ROWS = {
     "kan_attention": Row("kan_attention", "b=4,n=197,h=3,d=64,g=3,r=12", "torch", 5, 4),
     "hyena": _whole("hyena", _TOKENS),
     "mamba": _whole("mamba", _TOKENS, "mambapy"),
+    "mamba2": _whole("mamba2", _TOKENS),
+    "vim": _whole("vim", "8,196,384", "mambapy"),
+    "ss2d": _whole("ss2d", _IMAGES, "mambapy"),
     "gated_cnn": _whole("gated_cnn", _IMAGES),
     "global_filter": _whole("global_filter", _IMAGES),
     "dynamic_spectrum": _whole("dynamic_spectrum", _IMAGES),

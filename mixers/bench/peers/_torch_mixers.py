@@ -8,7 +8,7 @@ import math
 import torch
 from torch.nn import functional
 
-from mixers.bench.peers import _torch_gated_conv, _torch_kan, _torch_mlp, _torch_spectral
+from mixers.bench.peers import _torch_gated_conv, _torch_kan, _torch_mlp, _torch_spectral, _torch_ssm
 from mixers.bench.peers import _torch_ops as ops
 
 
@@ -79,6 +79,7 @@ FORMS = {
     **_torch_kan.FORMS,
     **_torch_mlp.FORMS,
     **_torch_spectral.FORMS,
+    **_torch_ssm.FORMS,
     "pool": pool,
     "mlp_mixer": mlp_mixer,
     "gated_cnn": gated_cnn,

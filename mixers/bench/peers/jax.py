@@ -1,4 +1,4 @@
-"""JAX under jit: the recurrences as lax.scan and lax.associative_scan. Backward only together with forward."""
+"""JAX under jit: the recurrences as lax.scan, lax.associative_scan or chunks. Backward only together with forward."""
 
 import numpy
 
@@ -15,6 +15,7 @@ def contenders(subject, backend, backward, threads):
     forms = {
         "linear_scan": {"jax scan": _linear_scan, "jax associative": _linear_scan_associative},
         "selective_scan": {"jax scan": _selective_scan},
+        "ssd_scan": {"jax": _ssd_scan},
     }
     cpu = jax.devices("cpu")[0]
     arrays = {n: jax.device_put(a, cpu) for n, a in subject.arrays.items()}
@@ -66,3 +67,29 @@ def _selective_scan(jax, u, delta, A, B, C, D, z):
     start = xp.zeros((u.shape[0], *A.shape), u.dtype)
     y = first(jax.lax.scan(step, start, tuple(map(first, (u, delta, B, C))))[1])
     return (y + D * u) * jax.nn.silu(z)
+
+
+def _ssd_scan(jax, x, dt, A, B, C, D, chunk=64):
+    """Products of matrices within chunks of tokens, as in Mamba-2's paper, and lax.scan over the chunks."""
+    xp = jax.numpy
+    (b, l, h, p), (g, n) = x.shape, B.shape[2:]
+    grow = lambda a: xp.pad(a, [(0, 0), (0, -l % chunk)] + [(0, 0)] * (a.ndim - 2))
+    # chunks first, tokens of a chunk behind batch and heads
+    cut = lambda a, *heads: xp.moveaxis(grow(a).reshape(b, -1, chunk, *heads, *a.shape[3:]), (1, 2), (0, -2))
+    drive = cut(x * dt[..., None], g, h // g)
+    alpha = cut((dt * A)[..., None], g, h // g)[..., 0].cumsum(-1)
+    B, C = cut(B, g, 1), cut(C, g, 1)
+    inside = xp.tri(chunk, dtype=bool)
+    decay = xp.exp(xp.where(inside, alpha[..., :, None] - alpha[..., None, :], -xp.inf))
+    within = (C @ B.mT * decay) @ drive
+    local = B.mT @ (drive * xp.exp(alpha[..., -1:] - alpha)[..., None])
+
+    def step(state, chunk):
+        alpha, local, C = chunk
+        y = C @ state * xp.exp(alpha)[..., None]
+        return xp.exp(alpha[..., -1, None, None]) * state + local, y
+
+    start = xp.zeros((b, g, h // g, n, p), x.dtype)
+    y = within + jax.lax.scan(step, start, (alpha, local, C))[1]
+    y = xp.moveaxis(y, (0, -2), (1, 2)).reshape(b, -1, h, p)[:, :l]
+    return y + D[:, None] * x

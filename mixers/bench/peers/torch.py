@@ -8,12 +8,13 @@ INSTALL = "torch"
 def contenders(subject, backend, backward, threads):
     import torch
 
-    from mixers.bench.peers import _torch_mixers, _torch_ops
+    from mixers.bench.peers import _torch_mixers, _torch_ops, _torch_ssm
 
     if backend == "reference":
         return []
-    if subject.name in _torch_ops.FORMS:
-        form = _torch_ops.FORMS[subject.name]
+    forms = {**_torch_ops.FORMS, "ssd_scan": _torch_ssm.ssd_scan}
+    if subject.name in forms:
+        form = forms[subject.name]
     elif subject.name in _torch_mixers.FORMS:
         form = _torch_mixers.FORMS[subject.name](subject.of)
     else:
