@@ -48,6 +48,11 @@ def scales(rng, shape):
     return rng.uniform(0.5, 1.5, shape)
 
 
+def permutations(rng, shape):
+    """Rows that are permutations."""
+    return rng.permuted(numpy.tile(numpy.arange(shape[1]), (shape[0], 1)), axis=1)
+
+
 def displacements(rng, shape):
     """Shifts of channels, -2 to 2."""
     return numpy.arange(shape[0]) % 5 - 2
@@ -321,6 +326,18 @@ OPS = {
         {},
         {"b": 2, "l": 19, "c": 6, "n": 4, "g": 1},
         {"b": 2, "l": 1024, "c": 256, "n": 16, "g": 1},
+    ),
+    "cross_selective_scan": OpSample(
+        {
+            "u": "b l c",
+            "delta": ("b l k c", steps),
+            "A": ("k c n", rates),
+            **dict.fromkeys("BC", "b l k n"),
+            "D": "k c",
+            "orders": ("k l", permutations),
+        },
+        {"b": 2, "l": 19, "c": 6, "n": 4, "k": 3},
+        {"b": 8, "l": 196, "c": 384, "n": 16, "k": 4},
     ),
     "selective_state_update": _scan(
         "b",

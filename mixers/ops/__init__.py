@@ -10,6 +10,7 @@ from mixers.ops.bands import band_mean, band_scale
 from mixers.ops.branch import branch_attention
 from mixers.ops.complex_mlp import block_complex_mlp
 from mixers.ops.conv import causal_conv1d, causal_conv1d_update, depthwise_conv2d
+from mixers.ops.cross_scan import cross_selective_scan
 from mixers.ops.elementwise import (
     absolute,
     add,
@@ -65,6 +66,7 @@ __all__ = [
     "causal_conv1d",
     "causal_conv1d_update",
     "channel_shift",
+    "cross_selective_scan",
     "dct",
     "depthwise_conv2d",
     "div",
