@@ -13,7 +13,7 @@ from mixers import _checks as check
 from mixers import models, registry, samples, tasks, training
 from mixers.backend import array_module
 from mixers.graph import to_host
-from mixers.training import AdamW, Progress, Result
+from mixers.training import AdamW, Progress, Result, check_settings
 
 # options that the blocks of a model have in turn, in the authors' study
 _BLOCKS = {"base_conv": ({"kernel_size": 3}, {"kernel_size": -1})}
@@ -44,12 +44,8 @@ class Settings:
     config: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        for name in ("dim", "depth", "length", "pairs", "vocabulary", "epochs", "batch"):
-            check.integer("train", name, getattr(self, name), minimum=1)
+        check_settings(self, "dim", "depth", "length", "pairs", "vocabulary", "epochs", "batch")
         check.integer("train", "examples", self.examples, minimum=16)
-        check.integer("train", "seed", self.seed, minimum=0)
-        check.number("train", "learning_rate", self.learning_rate, above=0.0)
-        check.number("train", "weight_decay", self.weight_decay, minimum=0.0)
 
 
 def build_model(settings):

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy
 
-from mixers import _checks as check
 from mixers import models, registry, samples, training
 from mixers.graph import to_host
-from mixers.training import AdamW, Progress, Result
+from mixers.training import AdamW, Progress, Result, check_settings
 
 VOCABULARY = 256
 
@@ -53,11 +52,7 @@ class Settings:
     config: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        for name in ("dim", "depth", "length", "steps", "batch"):
-            check.integer("train", name, getattr(self, name), minimum=1)
-        check.integer("train", "seed", self.seed, minimum=0)
-        check.number("train", "learning_rate", self.learning_rate, above=0.0)
-        check.number("train", "weight_decay", self.weight_decay, minimum=0.0)
+        check_settings(self, "dim", "depth", "length", "steps", "batch")
 
 
 @dataclass

@@ -64,11 +64,16 @@ class Settings:
     config: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        for name in ("dim", "depth", "patch", "epochs", "batch"):
-            check.integer("train", name, getattr(self, name), minimum=1)
-        check.integer("train", "seed", self.seed, minimum=0)
-        check.number("train", "learning_rate", self.learning_rate, above=0.0)
-        check.number("train", "weight_decay", self.weight_decay, minimum=0.0)
+        check_settings(self, "dim", "depth", "patch", "epochs", "batch")
+
+
+def check_settings(settings, *counts):
+    """Check what the trainings of all tasks share; the counts are at least 1."""
+    for name in counts:
+        check.integer("train", name, getattr(settings, name), minimum=1)
+    check.integer("train", "seed", settings.seed, minimum=0)
+    check.number("train", "learning_rate", settings.learning_rate, above=0.0)
+    check.number("train", "weight_decay", settings.weight_decay, minimum=0.0)
 
 
 @dataclass

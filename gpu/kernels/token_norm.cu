@@ -1,8 +1,6 @@
 // Norms with statistics over tokens. x is (items, rows, c); blockIdx = (item and block of rows, channels / 32).
 // A block of 32 x 8 threads takes 32 channels: thread (i, k) walks the rows k, k + 8, ... of channel i.
-#include "common.cuh"
-
-constexpr int LANES = 32, STRIPES = 8;
+#include "columns.cuh"
 
 struct place_t {
   int channel, first, last;
@@ -22,16 +20,6 @@ __device__ __forceinline__ place_t place(int rows, int c, int size, int blocks) 
   p.per_channel = (index_t)item * c + p.channel;
   p.per_block = (index_t)blockIdx.x * c + p.channel;
   return p;
-}
-
-// sum over the stripes of a channel in a fixed order, in every thread of it
-__device__ __forceinline__ acc_t stripe_sum(acc_t value, acc_t (*scratch)[LANES]) {
-  scratch[threadIdx.y][threadIdx.x] = value;
-  __syncthreads();
-  acc_t total = 0;
-  for (int k = 0; k < STRIPES; k++) total += scratch[k][threadIdx.x];
-  __syncthreads();
-  return total;
 }
 
 // mean and sum of centred squares of each block of rows
