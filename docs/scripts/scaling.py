@@ -1,8 +1,8 @@
 """Measure and draw how time and memory grow with length, channels, batch and threads.
 
-``python docs/scripts/scaling.py`` measures what docs/data/scaling.csv does not hold yet, a line at a time, and draws
-docs/data/scaling_*.png from that file. It may be stopped and started again: ``--minutes`` limits the time, ``--only``
-the subjects, ``--again`` measures their lines anew, ``--draw`` only draws.
+``python docs/scripts/scaling.py`` measures what docs/data/scaling.csv does not hold yet, a line at a time, and makes
+docs/data/scaling_*.png and docs/scaling_table.inc from that file. It may be stopped and started again: ``--minutes``
+limits the time, ``--only`` the subjects, ``--again`` measures their lines anew, ``--draw`` only draws.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy
 from matplotlib.figure import Figure
+from tables import row
 
 import mixers
 from mixers.files import replacing
@@ -32,12 +33,21 @@ COLUMNS = 3
 
 
 class Subject(NamedTuple):
-    """What is measured: `shape` is formatted with the sizes, `usual` holds those that do not vary."""
+    """What is measured: `shape` is formatted with the sizes, `usual` holds those that do not vary.
+
+    A mixer's `cost` is that of the registry.
+    """
 
     name: str
     shape: str
     usual: dict
     lengths: tuple
+    cost: str = ""
+
+    @property
+    def stated(self):
+        """The cost class that the docs state."""
+        return self.cost or mixers.describe(self.name).cost
 
 
 def powers(low, high, step=2):
@@ -49,15 +59,22 @@ _MIXER = {"b": 1, "l": 1024, "c": 128}
 # sides of square grids
 _SIDES = (8, 16, 32, 64, 128, 256, 512)
 SUBJECTS = (
-    Subject("selective_scan", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20)),
-    Subject("linear_scan", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20)),
-    Subject("long_conv1d", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20)),
-    Subject("kan_attention", "b={b},n={l},h=4,d={c}", {"b": 1, "l": 512, "c": 64}, powers(6, 13, 1)),
+    Subject("selective_scan", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20), "O(L C n)"),
+    Subject("linear_scan", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20), "O(L C)"),
+    Subject("long_conv1d", "b={b},l={l},c={c}", _SEQUENCE, powers(8, 20), "O(L C log L)"),
+    Subject(
+        "kan_attention",
+        "b={b},n={l},h=4,d={c}",
+        {"b": 1, "l": 512, "c": 64},
+        powers(6, 13, 1),
+        "O(L^2 (C + h g r))",
+    ),
     Subject(
         "depthwise_conv2d",
         "b={b},h={side},w={side},c={c},k=7",
         {"b": 4, "l": 56**2, "c": 64},
         tuple(n**2 for n in _SIDES),
+        "O(L C k^2)",
     ),
     Subject("mamba", "{b},{l},{c}", _MIXER, powers(8, 16)),
     Subject("hyena", "{b},{l},{c}", _MIXER, powers(8, 16)),
@@ -91,6 +108,8 @@ def main():
     if not arguments.draw:
         measure(arguments, lines)
     draw(lines, arguments.table.parent)
+    with replacing(DATA.parent / "scaling_table.inc") as partial:
+        partial.write_text("\n".join(slopes(lines)) + "\n")
 
 
 def read(path):
@@ -189,39 +208,66 @@ def one(subject, axis, value, arguments):
 def draw(lines, directory):
     """A picture per axis, with a panel per subject: time and memory, and slopes fitted to the upper half."""
     for axis in AXES:
-        names = [s.name for s in SUBJECTS if sum(key[:2] == (s.name, axis) for key in lines) > 1]
-        if not names:
+        chosen = [subject for subject in SUBJECTS if len(points(lines, subject.name, axis)) > 1]
+        if not chosen:
             continue
-        rows = math.ceil(len(names) / COLUMNS)
+        rows = math.ceil(len(chosen) / COLUMNS)
         figure = Figure(figsize=(3.4 * COLUMNS, 2.7 * rows), layout="constrained")
         panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for panel in panels[len(names) :]:
+        for panel in panels[len(chosen) :]:
             panel.set_axis_off()
-        for panel, name in zip(panels, names):
-            mine = [line for key, line in sorted(lines.items()) if key[:2] == (name, axis)]
-            draw_panel(panel, name, axis, mine)
+        for panel, subject in zip(panels, chosen):
+            draw_panel(panel, subject, axis, lines)
         with replacing(directory / f"scaling_{axis}.png") as partial:
             figure.savefig(partial, format="png", dpi=70)
 
 
-def draw_panel(panel, name, axis, lines):
-    x = [int(line["value"]) for line in lines]
-    milliseconds = [1e3 * float(line["both"]) for line in lines]
-    stated = f": {mixers.describe(name).cost}" if name in mixers.list_mixers() else ""
-    panel.set_title(name + stated, fontsize=9)
+def slopes(lines):
+    """A table of the exponents of time and memory, and of what the second thread brings."""
+    out = [".. list-table::", "   :header-rows: 1", ""]
+    heads = (
+        "time over length",
+        "memory over length",
+        "time over channels",
+        "time over batch",
+        "2 threads, times faster",
+    )
+    out += row("", "stated cost", *heads)
+    for subject in SUBJECTS:
+        times = {axis: points(lines, subject.name, axis) for axis in AXES}
+        memory = points(lines, subject.name, "length", "memory")
+        alone = dict(times["threads"])
+        gain = f"{alone[1] / alone[2]:.2f}" if {1, 2} <= alone.keys() else ""
+        shown = (times["length"], memory, times["channels"], times["batch"])
+        if len(times["length"]) > 1:
+            out += row(f"``{subject.name}``", subject.stated, *map(slope, shown), gain)
+    return out
+
+
+def points(lines, name, axis, field="both"):
+    """Values of an axis and what was measured there, where it was anything."""
+    mine = [line for key, line in sorted(lines.items()) if key[:2] == (name, axis)]
+    return [(int(line["value"]), float(line[field])) for line in mine if float(line[field] or 0) > 0]
+
+
+def slope(found):
+    """The exponent of y over x, fitted to the upper half of the values (at least two); text."""
+    if len(found) < 2:
+        return ""
+    x, y = zip(*found[min(len(found) // 2, len(found) - 2) :])
+    return f"{numpy.polyfit(numpy.log(x), numpy.log(y), 1)[0]:.2f}"
+
+
+def draw_panel(panel, subject, axis, lines):
+    panel.set_title(f"{subject.name}: {subject.stated}", fontsize=9)
     panel.set_xlabel("tokens" if axis == "length" else axis)
-    panel.loglog(x, milliseconds, "o-", label=f"ms: {slope(x, milliseconds):.2f}", markersize=3)
-    known = [(v, float(line["memory"]) / 1e6) for v, line in zip(x, lines) if float(line["memory"] or 0) > 0]
-    if len(known) > 1:
-        panel.loglog(*zip(*known), "s--", label=f"MB: {slope(*zip(*known)):.2f}", markersize=3)
+    for field, unit, scale, style in (("both", "ms", 1e3, "o-"), ("memory", "MB", 1e-6, "s--")):
+        found = points(lines, subject.name, axis, field)
+        if len(found) > 1:
+            x, y = zip(*found)
+            panel.loglog(x, scale * numpy.array(y), style, label=f"{unit}: {slope(found)}", markersize=3)
     panel.legend(fontsize=8, title="slope", title_fontsize=8)
     panel.grid(alpha=0.3)
-
-
-def slope(x, y):
-    """The exponent of y over x, fitted to the upper half of the values (at least two)."""
-    start = min(len(x) // 2, len(x) - 2)
-    return numpy.polyfit(numpy.log(x[start:]), numpy.log(y[start:]), 1)[0]
 
 
 if __name__ == "__main__":
