@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy
 
 from mixers.gpu.device import Kernel, c_type, device_of
-from mixers.sequences import frozen_steps, padded_sequences, zeroed
+from mixers.sequences import zeroed
 
 # tokens between two saved states, and the multiple that segments have
 _CHUNK, _TILE = 16, 32
@@ -20,6 +20,9 @@ _CHUNK, _TILE = 16, 32
 _MOST_SEGMENTS, _SHORTEST = 16, 64
 
 _MOST_STATES = 128
+
+# the bits of a token's mark, as in scan.cuh
+_FROZEN, _RESET = 1, 2
 
 _SCAN = numpy.dtype([(n, "i4") for n in "length channels groups parts segments segment first step".split()])
 
@@ -91,14 +94,7 @@ def selective_scan_forward(
     mask=None,
     save=True,
 ):
-    if sequence_starts is not None and u.size:
-        arrays = u, delta, A, B, C, D, z, delta_bias, h0
-        packed = _Packed(arrays, sequence_starts, mask, reverse, order)
-        out, _ = selective_scan_forward(**packed.arguments, delta_softplus=delta_softplus, save=False)
-        return packed.outputs(out, return_last_state), (None,)
-    delta = frozen_steps(delta, mask, delta_bias, delta_softplus)
-    u, B, C, z = (zeroed(x, mask) for x in (u, B, C, z))
-    scan = _Scan(u, B, delta_softplus, reverse, order)
+    scan = _Scan(u, B, delta_softplus, reverse, order, sequence_starts, mask)
     device, n = scan.device, scan.states
     b, l, c = u.shape
     y = device.empty(u.shape, u.dtype)
@@ -109,22 +105,19 @@ def selective_scan_forward(
         segments = scan.segments(threads.channels)
         u, delta, A, B, C, D, z, delta_bias, h0 = _given(device, u, delta, A, B, C, D, z, delta_bias, h0)
         ends = scan.ends(segments, u, delta, A, B, None, delta_bias, backward=False)
-        inputs = u, delta, A, B, C, D, z, delta_bias, h0, scan.order, *ends
+        inputs = u, delta, A, B, C, D, z, delta_bias, h0, scan.order, scan.marks, *ends
         tile = _tile(scan.wide, threads)
         cells = 2 * threads.channels * (2 * tile + 4 + tile + 1) + 4 * tile * threads.width
         scan.launch("selective_scan_forward", threads, segments, (*inputs, y, states, last_state), cells, z)
     elif last_state is not None and h0 is not None:
         last_state[...] = h0
-    return (zeroed(y, mask), last_state), (states,)
+    return (y, last_state), (states,)
 
 
 def selective_scan_backward(dout, saved):
-    mask, h0 = saved.mask, saved.h0
-    if saved.sequence_starts is not None and saved.u.size:
-        return _packed_backward(dout, saved)
-    delta = frozen_steps(saved.delta, mask, saved.delta_bias, saved.delta_softplus)
-    u, B, C, z = (zeroed(x, mask) for x in (saved.u, saved.B, saved.C, saved.z))
-    scan = _Scan(u, B, saved.delta_softplus, saved.reverse, saved.order)
+    u, B, z, h0 = saved.u, saved.B, saved.z, saved.h0
+    options = saved.delta_softplus, saved.reverse, saved.order, saved.sequence_starts, saved.mask
+    scan = _Scan(u, B, *options)
     device, n, wide = scan.device, scan.states, scan.wide
     b, _, c = u.shape
     threads = _backward_threads(n, wide, z is not None, u.dtype.itemsize, device.max_shared)
@@ -136,13 +129,14 @@ def selective_scan_backward(dout, saved):
     dA = device.zeros((b * segments[0], c, n), wide)
     dD, dbias = (device.zeros((b * segments[0], c), wide) for _ in range(2))
     if u.size:
-        dy = device.zeros(u.shape, u.dtype) if dout.y is None else zeroed(dout.y, mask)
-        arrays = u, delta, saved.A, B, C, saved.D, z, saved.delta_bias, dy, dout.last_state
+        dy = device.zeros(u.shape, u.dtype) if dout.y is None else dout.y
+        arrays = u, saved.delta, saved.A, B, saved.C, saved.D, z, saved.delta_bias, dy, dout.last_state
         u, delta, A, B, C, D, z, delta_bias, dy, dlast = _given(device, *arrays)
         ends = scan.ends(segments, dy, delta, A, C, z, delta_bias, backward=True)
         parts = scan.parts(threads.channels)
         partial = device.empty((parts, b * u.shape[1] * B.shape[2], 2, n), wide)
-        inputs = u, delta, A, B, C, D, z, delta_bias, dy, dlast, saved.states, scan.order, *ends
+        tables = saved.states, scan.order, scan.marks, *ends
+        inputs = u, delta, A, B, C, D, z, delta_bias, dy, dlast, *tables
         results = du, ddelta, dz, dh0, dA, dD, dbias, partial
         scan.launch("selective_scan_backward", threads, segments, (*inputs, *results), None, z)
         sizes = numpy.int64(partial.shape[1]), numpy.int32(parts)
@@ -150,11 +144,6 @@ def selective_scan_backward(dout, saved):
         device.launch(kernel, (-(-dB.size * 2 // 256),), (256,), (partial, dB, dC, *sizes))
     elif dh0 is not None and dout.last_state is not None:
         dh0[...] = dout.last_state
-    ddelta_bias = None if saved.delta_bias is None else dbias.sum(axis=0)
-    if mask is not None:
-        ddelta = zeroed(ddelta, mask)
-        if ddelta_bias is not None:
-            ddelta_bias = ddelta.astype(wide).sum(axis=(0, 1))
     return (
         du,
         ddelta,
@@ -163,76 +152,9 @@ def selective_scan_backward(dout, saved):
         dC,
         None if saved.D is None else dD.sum(axis=0),
         dz,
-        ddelta_bias,
+        None if saved.delta_bias is None else dbias.sum(axis=0),
         dh0,
     )
-
-
-class _Packed:
-    """Packed sequences as rows of their own, padded to the longest: what resets states is then the row's end."""
-
-    def __init__(self, arrays, starts, mask, reverse, order):
-        u, delta, A, B, C, D, z, delta_bias, h0 = arrays
-        self.device, self.shape, self.wide = device_of(u), u.shape, _wide(u)
-        b, l, _ = u.shape
-        visits = numpy.arange(l) if order is None else order
-        tables = padded_sequences(b, l, starts, visits[::-1] if reverse else visits)
-        index, valid, back, items, self.carried, last = tables
-        self.index, self.back, self.last = map(self.device.to_device, (index, back, last))
-        self.valid = valid if mask is None else valid & mask.reshape(-1)[index]
-        # where the state before the first token comes in, and at which items
-        self.heads = self.device.to_device(numpy.flatnonzero(self.carried))
-        self.items = self.device.to_device(items[self.carried])
-        state = None
-        if h0 is not None:
-            state = self.device.zeros((len(items), *h0.shape[1:]), self.wide)
-            state[self.heads] = h0[self.items]
-        self.arguments = {
-            **dict(zip("u delta B C z".split(), map(self.rows, (u, delta, B, C, z)))),
-            **{"A": A, "D": D, "delta_bias": delta_bias, "h0": state},
-            **{"mask": self.valid, "return_last_state": True},
-        }
-
-    def rows(self, a):
-        """Tokens (b, l, ...) as rows of sequences."""
-        return None if a is None else a.reshape(-1, *a.shape[2:])[self.index]
-
-    def tokens(self, a):
-        """The opposite of rows."""
-        return (
-            None
-            if a is None
-            else a.reshape(-1, *a.shape[2:])[self.back].reshape(*self.shape[:2], *a.shape[2:])
-        )
-
-    def outputs(self, out, return_last_state):
-        y, last_state = out
-        return self.tokens(y), last_state[self.last] if return_last_state else None
-
-
-def _packed_backward(dout, saved):
-    """The sequences as rows once more, with their states."""
-    names = "u delta A B C D z delta_bias h0".split()
-    arrays = [getattr(saved, name) for name in names]
-    packed = _Packed(arrays, saved.sequence_starts, saved.mask, saved.reverse, saved.order)
-    arguments = packed.arguments
-    soft = saved.delta_softplus
-    _, (states,) = selective_scan_forward(**arguments, delta_softplus=soft)
-    rows = SimpleNamespace(
-        **arguments, delta_softplus=soft, states=states, reverse=False, order=None, sequence_starts=None
-    )
-    dlast = None
-    if dout.last_state is not None:
-        dlast = packed.device.zeros((len(packed.carried), *dout.last_state.shape[1:]), packed.wide)
-        dlast[packed.last] = dout.last_state
-    gradients = selective_scan_backward(SimpleNamespace(y=packed.rows(dout.y), last_state=dlast), rows)
-    du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
-    dh0 = None
-    if saved.h0 is not None:
-        dh0 = packed.device.zeros(saved.h0.shape, packed.wide)
-        dh0[packed.items] = dstate[packed.heads]
-    du, ddelta, dB, dC, dz = map(packed.tokens, (du, ddelta, dB, dC, dz))
-    return du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dh0
 
 
 def selective_state_update_forward(
@@ -340,17 +262,29 @@ def _backward_threads(n, wide, gated, itemsize, max_shared):
 class _Scan:
     """What the launches of one call have in common."""
 
-    def __init__(self, u, B, softplus, reverse, order):
+    def __init__(self, u, B, softplus, reverse, order, starts, mask):
         self.device, self.dtype, self.wide = device_of(u), u.dtype, _wide(u)
         self.shape, (self.groups, self.states) = u.shape, B.shape[2:]
         if self.states > _MOST_STATES:
             raise _too_many(self.states)
+        l = u.shape[1]
         self.softplus, self.first, self.step, self.order = softplus, 0, 1, None
+        visits = numpy.arange(l) if order is None else order
+        visits = visits[::-1] if reverse else visits
         if order is not None:
-            visits = order[::-1] if reverse else order
             self.order = self.device.to_device(numpy.ascontiguousarray(visits, numpy.int32))
         elif reverse:
-            self.first, self.step = u.shape[1] - 1, -1
+            self.first, self.step = l - 1, -1
+        # by visit
+        self.starts = None if starts is None else starts[:, visits]
+        self.marks = None
+        if u.size and (starts is not None or mask is not None):
+            marks = numpy.zeros(u.shape[:2], numpy.uint8)
+            if mask is not None:
+                marks[~mask[:, visits]] = _FROZEN
+            if starts is not None:
+                marks[self.starts] |= _RESET
+            self.marks = self.device.to_device(marks)
 
     def parts(self, channels):
         """Blocks of a group."""
@@ -362,18 +296,22 @@ class _Scan:
         return _cut(l, 2 * self.device.sm_count // (b * self.groups * self.parts(channels)))
 
     def ends(self, segments, source, delta, A, V, z, bias, backward):
-        """What each segment adds to the state behind it (or the adjoint before it), and its sum of steps."""
+        """Where sequences start in each segment, what it adds to the state behind it (or the adjoint before it), and
+        its sum of steps.
+        """
         if segments[0] == 1:
-            return None, None
+            return None, None, None
         b, _, c = self.shape
         sums = self.device.empty((b, segments[0], c, self.states), self.wide)
         totals = self.device.empty((b, segments[0], c), self.wide)
         threads = _segment_threads(self.states, backward)
         tile = _tile(self.wide, threads)
         cells = 2 * threads.channels * (2 * tile + 4) + 2 * tile * threads.width
-        arrays = source, delta, A, V, z, bias, self.order, sums, totals
+        starts = None if self.starts is None else _starts_in(self.starts, segments, backward)
+        starts = None if starts is None else self.device.to_device(starts)
+        arrays = source, delta, A, V, z, bias, self.order, self.marks, starts, sums, totals
         self.launch("segment_sums", threads, segments, arrays, cells, z, rows=segments[0] - 1)
-        return sums, totals
+        return starts, sums, totals
 
     def kernel(self, name, threads, z):
         return _kernel(
@@ -381,7 +319,7 @@ class _Scan:
             threads.file,
             c_type(self.dtype),
             (self.states, threads.share, threads.lanes),
-            (self.softplus, z is not None, self.order is not None),
+            (self.softplus, z is not None, self.order is not None, self.marks is not None),
             tuple(threads.macros.items()),
         )
 
@@ -405,9 +343,9 @@ def _too_many(n):
 @functools.lru_cache(maxsize=256)
 def _kernel(name, file, storage, split, switches, macros):
     states, share, lanes = split
-    softplus, gated, ordered = map(int, switches)
+    softplus, gated, ordered, marked = map(int, switches)
     sizes = {"STATES": states, "SHARE": share, "LANES": lanes}
-    flags = {"SOFTPLUS": softplus, "GATED": gated, "ORDERED": ordered}
+    flags = {"SOFTPLUS": softplus, "GATED": gated, "ORDERED": ordered, "MARKED": marked}
     return Kernel(name, file, T=storage, **sizes, **flags, **dict(macros))
 
 
@@ -416,6 +354,15 @@ def _cut(length, wanted):
     count = max(1, min(wanted, _MOST_SEGMENTS, length // _SHORTEST))
     segment = -(-length // (count * _TILE)) * _TILE
     return -(-length // segment), segment
+
+
+def _starts_in(starts, segments, backward):
+    """The last start of a sequence in each segment, -1 for none; backward the first one, the length for none."""
+    b, l = starts.shape
+    count, segment = segments
+    visits = numpy.where(starts, numpy.arange(l), l if backward else -1)
+    visits = numpy.pad(visits, ((0, 0), (0, count * segment - l)), mode="edge").reshape(b, count, segment)
+    return (visits.min(axis=2) if backward else visits.max(axis=2)).astype(numpy.int32)
 
 
 def _tile(wide, threads):

@@ -147,36 +147,3 @@ def convolution_rows(b, l, k, sequence_starts, mask):
                 rows.append([none] * k)
         last[item] = history
     return numpy.array(tokens, numpy.int64), numpy.array(rows, numpy.int64).reshape(-1, k), last
-
-
-def padded_sequences(b, l, sequence_starts, visits):
-    """Where the tokens of packed sequences go if every sequence becomes a row of its own, in scan order.
-
-    Returns
-    -------
-    index : int array (s, longest)
-        The token item l + t at each place of each sequence; 0 beyond its end.
-    valid : bool array (s, longest)
-    back : int array (b l,)
-        The place, of all rows flattened, of each token.
-    items : int array (s,)
-        The batch item of each sequence.
-    carried : bool array (s,)
-        Whether it goes on from the state before the first token.
-    last : int array (b,)
-        The last sequence of each item.
-    """
-    starts = sequence_starts[:, visits]
-    begins = starts.copy()
-    begins[:, 0] = True
-    items, first = numpy.nonzero(begins)
-    ends = numpy.append(first[1:], l)
-    ends[numpy.append(items[1:] != items[:-1], False)] = l
-    lengths = ends - first
-    places = numpy.arange(lengths.max())
-    valid = places < lengths[:, None]
-    index = numpy.where(valid, items[:, None] * l + visits[numpy.minimum(first[:, None] + places, l - 1)], 0)
-    back = numpy.empty(b * l, numpy.int64)
-    back[index[valid]] = numpy.flatnonzero(valid)
-    last = numpy.searchsorted(items, numpy.arange(b), side="right") - 1
-    return index, valid, back, items, (first == 0) & ~starts[items, first], last

@@ -2,7 +2,7 @@
 
 import numpy
 import pytest
-from harness import BACKENDS, Case, OpSuite, assert_close, device_of
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, device_of
 from tolerances import BACKWARD
 
 import mixers
@@ -69,7 +69,7 @@ class TestLinearScan(OpSuite):
 class TestSelectiveScan(OpSuite):
     op = ops.selective_scan
     cases = [Case(n, SELECTIVE, t | LAST | {"delta_softplus": True}) for n, t in TABLES.items()] + [
-        Case("no-softplus", SELECTIVE, TABLES["both"] | LAST, halves=False),
+        Case("no-softplus", SELECTIVE, TABLES["both"] | LAST),
         Case("reverse", SELECTIVE, TABLES["both"] | LAST | {"reverse": True, "delta_softplus": True}),
         Case(
             "order",
@@ -159,6 +159,18 @@ def test_padding_is_as_if_it_were_not_there(name, backend):
         assert (y[~mask] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "emulated"])
+def test_padding_freezes_the_state_exactly(backend, dtype):
+    """A bias that no half type holds: without softplus, minus the bias as a raw step would not cancel it."""
+    arguments = Case("frozen", SELECTIVE | {"u": (2, 20, 5)}).draw(dtype)
+    parameters = {n: arguments[n].astype("float32") for n in ("A", "D", "h0")}
+    bias = numpy.full(5, 1.0 / 3.0, "float32")
+    options = LAST | {"mask": numpy.zeros((2, 20), bool)}
+    _, last = call("selective_scan", arguments | parameters | {"delta_bias": bias} | options, backend)
+    assert numpy.array_equal(last, parameters["h0"])
+
+
 def test_gradients_of_padding_with_nan_are_zero():
     if "cpu" not in BACKENDS:
         pytest.skip("cpu is not among MIXERS_TEST_BACKENDS")
@@ -175,6 +187,55 @@ def test_gradients_of_padding_with_nan_are_zero():
                 assert numpy.isfinite(g).all(), (name, backend, n)
                 if n in tokens:
                     assert (g[~MASK] == 0).all(), (name, backend, n)
+
+
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+def test_gradients_of_padding_with_nan_are_zero_on_the_gpu():
+    arguments = Case("padded", SELECTIVE).draw()
+    tokens = CALLS["selective_scan"][1]
+    for n in tokens:
+        arguments[n][~MASK] = numpy.nan
+    with device_of("emulated") as (to, back):
+        moved = {n: to(a) for n, a in arguments.items()}
+        out, saved = ops.selective_scan.forward(**moved, **LAST, mask=MASK)
+        gradients = ops.selective_scan.backward(type(out)(*(to(numpy.ones(o.shape)) for o in out)), saved)
+        for n, g in zip(ops.selective_scan.arrays, map(back, gradients)):
+            assert numpy.isfinite(g).all(), n
+            if n in tokens:
+                assert (g[~MASK] == 0).all(), n
+
+
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize("softplus", [True, False])
+@pytest.mark.parametrize("reverse", [True, False])
+def test_starts_within_segments_on_the_gpu(softplus, reverse):
+    """Few channels: the tokens are cut into segments; starts at their ends, within them, and in none."""
+    l = 400
+    arrays = SELECTIVE | {
+        "u": (1, l, 5),
+        "delta": lambda rng: (
+            rng.uniform(-5.0, -2.0, (1, l, 5)) if softplus else rng.uniform(0, 0.1, (1, l, 5))
+        ),
+        **{"B": (1, l, 1, 3), "C": (1, l, 1, 3), "z": (1, l, 5), "h0": (1, 5, 3)},
+    }
+    starts = table(1, l, (0, 96), (0, 100), (0, 319), (0, 127))
+    mask = keep(1, l, *((0, t) for t in (95, 96, 128, 200, 319)))
+    options = {"sequence_starts": starts, "mask": mask, "delta_softplus": softplus, "reverse": reverse} | LAST
+    check_backend(ops.selective_scan, Case("segments", arrays, options), "emulated", "float64")
+
+
+@pytest.mark.skipif(not {"cpu", "emulated"} <= set(BACKENDS), reason="cpu or emulated is not tested")
+def test_saved_states_of_packed_sequences_are_exchangeable():
+    """Forward on the gpu, backward on the cpu: a start in the middle, and at the head, of a chunk."""
+    arguments = Case("saved", SELECTIVE | {"D": None, "z": None}).draw() | TABLES["both"]
+    with device_of("emulated") as (to, back):
+        moved = {n: to(a) if n in SELECTIVE else a for n, a in arguments.items()}
+        _, saved = ops.selective_scan.forward(**moved)
+        got = back(saved.states)
+    for backend in ("reference", "cpu"):
+        with mixers.use_backend(backend):
+            _, saved = ops.selective_scan.forward(**arguments)
+            numpy.testing.assert_allclose(got, saved.states, rtol=1e-12, atol=1e-13)
 
 
 def test_long_packed_scan_on_the_cpu():

@@ -1,5 +1,5 @@
 // What the kernels of the selective scan share. Macros: T, STATES, SHARE (states of a thread), LANES (threads that
-// share a channel, a power of two), SOFTPLUS, GATED, ORDERED.
+// share a channel, a power of two), SOFTPLUS, GATED, ORDERED, MARKED (some tokens have marks).
 #pragma once
 #include "common.cuh"
 
@@ -13,6 +13,34 @@ struct scan_t {
   int segments, segment;                 // and tokens of a segment, a multiple of 32
   int first, step;                       // token t of the scan is stored at first + step t, unless ORDERED
 };
+
+// the bits of a mark, a byte by item and visit: a frozen token leaves the state as it is, whatever the arrays hold
+// there; at a reset the state is forgotten first
+constexpr int FROZEN = 1, RESET = 2;
+
+// the marks of up to 32 tokens in a row, a bit for each
+struct marks_t {
+  unsigned frozen, resets;
+};
+
+// the mark of the token that this lane stands for, of `count` from `start` on
+__device__ __forceinline__ int fetch_mark(const scan_t& s, const unsigned char* marks, int item, int start, int count) {
+  int lane = threadIdx.x & 31;
+  return MARKED && lane < count ? marks[(index_t)item * s.length + start + lane] : 0;
+}
+
+__device__ __forceinline__ marks_t gather_marks(int mark) {
+  marks_t gathered = {0, 0};
+  if (MARKED) {
+    gathered.frozen = __ballot_sync(0xffffffffu, mark & FROZEN);
+    gathered.resets = __ballot_sync(0xffffffffu, mark & RESET);
+  }
+  return gathered;
+}
+
+__device__ __forceinline__ bool is_frozen(const marks_t& m, int token) { return MARKED && m.frozen >> token & 1; }
+
+__device__ __forceinline__ bool is_reset(const marks_t& m, int token) { return MARKED && m.resets >> token & 1; }
 
 // tokens of a tile in shared memory; a block must have as many elements to load as threads
 constexpr int tile_of(int channels, int threads) { return sizeof(acc_t) == 8 && channels * 16 >= threads ? 16 : 32; }

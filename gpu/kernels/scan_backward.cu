@@ -33,7 +33,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
                             const T* __restrict__ B, const T* __restrict__ C, const acc_t* __restrict__ D,
                             const T* __restrict__ z, const acc_t* __restrict__ bias, const T* __restrict__ dy,
                             const acc_t* __restrict__ dlast, const acc_t* __restrict__ states,
-                            const int* __restrict__ order, const acc_t* __restrict__ sums,
+                            const int* __restrict__ order, const unsigned char* __restrict__ marks,
+                            const int* __restrict__ starts, const acc_t* __restrict__ sums,
                             const acc_t* __restrict__ totals, T* __restrict__ du, T* __restrict__ ddelta,
                             T* __restrict__ dz, acc_t* __restrict__ dh0, acc_t* __restrict__ dA,
                             acc_t* __restrict__ dD, acc_t* __restrict__ dbias, acc_t* __restrict__ partial,
@@ -82,13 +83,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
       adjoint[p][j] = valid && dlast ? dlast[(index_t)k.item * s.channels * STATES + at] : acc_t(0);
       for (int q = s.segments - 1; q > k.segment; q--) {
         index_t behind = ((index_t)k.item * s.segments + q) * s.channels + k.channel + channel[p];
-        if (valid)
-          adjoint[p][j] = carry(adjoint[p][j], a[p][j] * totals[behind], sums[behind * STATES + state[j]]);
+        acc_t added = valid ? sums[behind * STATES + state[j]] : acc_t(0);
+        bool forgets = MARKED && starts && starts[(index_t)k.item * s.segments + q] < s.length;
+        if (valid) adjoint[p][j] = forgets ? added : carry(adjoint[p][j], a[p][j] * totals[behind], added);
       }
     }
   }
 
+  int next_mark = 0;
+  marks_t own_marks;
+
   auto issue = [&](int chunk) {
+    next_mark = fetch_mark(s, marks, k.item, chunk * CHUNK, min(CHUNK, k.end - chunk * CHUNK));
     T* target = raw + (chunk & 1) * ARRAYS * CHUNK * CHANNELS;
     const T* sources[4] = {u, delta, dy, z};
     if (packed) {
@@ -144,26 +150,28 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   auto transform = [&](int chunk) {
+    own_marks = gather_marks(next_mark);
     const T* source = raw + (chunk & 1) * ARRAYS * CHUNK * CHANNELS + own;
 #pragma unroll
     for (int j = row; j < CHUNK; j += ROWS) {
       int at = j * CHANNELS;
-      bool valid = owns && chunk * CHUNK + j < k.end;
+      bool frozen = is_frozen(own_marks, j), valid = owns && chunk * CHUNK + j < k.end && !frozen;
       acc_t step = valid ? step_size(ld(source[CHUNK * CHANNELS + at]) + shift) : acc_t(0);
       acc_t ds = ld(source[2 * CHUNK * CHANNELS + at]);
 #if GATED
       ds *= fast_silu(ld(source[3 * CHUNK * CHANNELS + at]));
 #endif
       pairs[2 * (at + own)] = step;
-      pairs[2 * (at + own) + 1] = step * ld(source[at]);
-      cotangents[at + own] = ds;
+      pairs[2 * (at + own) + 1] = frozen ? acc_t(0) : step * ld(source[at]);
+      cotangents[at + own] = frozen ? acc_t(0) : ds;
     }
     const T* coefficients = raw_coefficients + (chunk & 1) * 2 * CHUNK * WIDTH;
     for (int i = thread; i < 2 * CHUNK * LANES; i += THREADS) {
       int at = i / LANES, of = i % LANES * SHARE;  // row of B, then of C; states
       acc_t values[SHARE], permuted[SHARE];
 #pragma unroll
-      for (int j = 0; j < SHARE; j++) values[j] = ld(coefficients[at * WIDTH + of + j]);
+      for (int j = 0; j < SHARE; j++)
+        values[j] = is_frozen(own_marks, at % CHUNK) ? acc_t(0) : ld(coefficients[at * WIDTH + of + j]);
 #pragma unroll
       for (int copy = 0; copy < COPIES; copy++) {
 #pragma unroll
@@ -179,17 +187,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
       int at = j * CHANNELS, t = chunk * CHUNK + j;
       if (owns && t < k.end) {
         index_t target = place(s, order, k.item, t) * s.channels + k.channel + own;
-        acc_t x = ld(source[at]), step = pairs[2 * (at + own)], ds = cotangents[at + own];
+        const bool frozen = is_frozen(own_marks, j);
+        acc_t x = frozen ? acc_t(0) : ld(source[at]), step = pairs[2 * (at + own)], ds = cotangents[at + own];
         acc_t inner = inner_outer[2 * (at + own)], outer = inner_outer[2 * (at + own) + 1];
 #if GATED
-        acc_t gate = ld(source[3 * CHUNK * CHANNELS + at]), sigmoid = fast_sigmoid(gate);
+        acc_t gate = frozen ? acc_t(0) : ld(source[3 * CHUNK * CHANNELS + at]), sigmoid = fast_sigmoid(gate);
         acc_t output = D ? fma(skip, x, outputs[at + own]) : outputs[at + own];
         acc_t slope = sigmoid * fma(gate, acc_t(1) - sigmoid, acc_t(1));
-        st(&dz[target], ld(source[2 * CHUNK * CHANNELS + at]) * output * slope);
+        st(&dz[target], frozen ? acc_t(0) : ld(source[2 * CHUNK * CHANNELS + at]) * output * slope);
 #endif
         acc_t dstep = fma(x, inner, outer * LN_2);
         if (SOFTPLUS) dstep *= fast_sigmoid(ld(source[CHUNK * CHANNELS + at]) + shift);
         acc_t dx = step * inner;
+        if (frozen) dstep = dx = 0;
         st(&du[target], D ? fma(skip, ds, dx) : dx);
         st(&ddelta[target], dstep);
         skip_sum = fma(ds, x, skip_sum);
@@ -205,7 +215,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         for (int w = 0; w < WARPS; w++) total += warp_sums[(w * CHUNK + j) * 2 * WIDTH + of];
         index_t rows = (index_t)gridDim.x / s.parts * s.length;
         index_t target = part * rows + place(s, order, k.item, t) * s.groups + k.group;
-        partial[(target * 2 + of / WIDTH) * STATES + n] = total;
+        partial[(target * 2 + of / WIDTH) * STATES + n] = is_frozen(own_marks, j) ? acc_t(0) : total;
       }
     }
   };
@@ -232,19 +242,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int t = 0; t < CHUNK; t++) {
       acc_t b[SHARE];
+      const bool forgets = is_reset(own_marks, t);
       ld_row<SHARE>(own_b + t * COPIES * WIDTH, b);
 #pragma unroll
       for (int p = 0; p < PAIR; p++) {
         acc_t pair[2];
         ld_row<2>(pairs + 2 * (t * CHANNELS + channel[p]), pair);
 #pragma unroll
-        for (int j = 0; j < SHARE; j++)
-          h[t][p][j] = fma(fast_exp2(pair[0] * a[p][j]), t ? h[t ? t - 1 : 0][p][j] : start[p][j], pair[1] * b[j]);
+        for (int j = 0; j < SHARE; j++) {
+          acc_t before = forgets ? acc_t(0) : t ? h[t ? t - 1 : 0][p][j] : start[p][j];
+          h[t][p][j] = fma(fast_exp2(pair[0] * a[p][j]), before, pair[1] * b[j]);
+        }
       }
     }
 #pragma unroll
     for (int t = CHUNK - 1; t >= 0; t--) {
       acc_t b[SHARE], c[SHARE], db[SHARE], dc[SHARE], inner[PAIR], outer[PAIR], output[PAIR];
+      const bool forgets = is_reset(own_marks, t);
       ld_row<SHARE>(own_b + t * COPIES * WIDTH, b);
       ld_row<SHARE>(own_c + t * COPIES * WIDTH, c);
 #pragma unroll
@@ -253,9 +267,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         ld_row<2>(pairs + 2 * (t * CHANNELS + channel[p]), pair);
 #pragma unroll
         for (int j = 0; j < SHARE; j++) {
-          acc_t before = t ? h[t ? t - 1 : 0][p][j] : start[p][j], after = h[t][p][j];
+          acc_t before = forgets ? acc_t(0) : t ? h[t ? t - 1 : 0][p][j] : start[p][j], after = h[t][p][j];
           acc_t total = fma(c[j], ds, adjoint[p][j]);
-          adjoint[p][j] = fast_exp2(pair[0] * a[p][j]) * total;
+          // no adjoint goes back beyond a start
+          adjoint[p][j] = forgets ? acc_t(0) : fast_exp2(pair[0] * a[p][j]) * total;
           acc_t exponent = adjoint[p][j] * before;
           inner[p] = j ? fma(total, b[j], inner[p]) : total * b[j];
           outer[p] = j ? fma(a[p][j], exponent, outer[p]) : a[p][j] * exponent;

@@ -47,7 +47,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     selective_scan_forward(const T* __restrict__ u, const T* __restrict__ delta, const acc_t* __restrict__ A,
                            const T* __restrict__ B, const T* __restrict__ C, const acc_t* __restrict__ D,
                            const T* __restrict__ z, const acc_t* __restrict__ bias, const acc_t* __restrict__ h0,
-                           const int* __restrict__ order, const acc_t* __restrict__ sums,
+                           const int* __restrict__ order, const unsigned char* __restrict__ marks,
+                           const int* __restrict__ starts, const acc_t* __restrict__ sums,
                            const acc_t* __restrict__ totals, T* __restrict__ y, acc_t* __restrict__ states,
                            acc_t* __restrict__ last_state, scan_t s) {
   DYNAMIC_SHARED(acc_t, shared);
@@ -72,12 +73,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     h[i] = valid && h0 ? h0[in_item] : acc_t(0);
     for (int q = 0; q < k.segment; q++) {
       index_t before = ((index_t)k.item * s.segments + q) * s.channels + k.channel + own;
-      if (valid) h[i] = carry(h[i], a[i] * totals[before], sums[before * STATES + state + i]);
+      acc_t added = valid ? sums[before * STATES + state + i] : acc_t(0);
+      bool forgets = MARKED && starts && starts[(index_t)k.item * s.segments + q] >= 0;
+      if (valid) h[i] = forgets ? added : carry(h[i], a[i] * totals[before], added);
     }
   }
   const acc_t shift = loads && bias ? bias[k.channel + column] : acc_t(0);
   const acc_t skip = loads && D ? D[k.channel + column] : acc_t(0);
 
+  int next_mark = 0;
+  marks_t now_marks, next_marks;
   T next_u[LOADED], next_delta[LOADED], next_z[LOADED], now_u[LOADED], next_coefficients[COEFFICIENTS][ITEMS];
 
   auto token = [&](int tile, int i) { return k.begin + tile * TILE + row + i * STRIDE; };
@@ -86,6 +91,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   };
   auto fetch = [&](int tile) {
     const index_t at_start = origin(tile);
+    next_mark = fetch_mark(s, marks, k.item, k.begin + tile * TILE, min(TILE, k.end - k.begin - tile * TILE));
 #pragma unroll
     for (int i = 0; i < LOADED; i++) {
       int t = token(tile, i);
@@ -116,11 +122,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   };
   auto convert = [&](int tile, int half) {
     acc_t* target = pairs + (half * CHANNELS + column) * PAIRS;
+    next_marks = gather_marks(next_mark);
 #pragma unroll
     for (int i = 0; i < LOADED; i++) {
-      bool valid = loads && token(tile, i) < k.end;
+      bool valid = loads && token(tile, i) < k.end && !is_frozen(next_marks, row + i * STRIDE);
       acc_t step = valid ? step_size(ld(next_delta[i]) + shift) : acc_t(0);
-      acc_t pair[2] = {step, step * ld(next_u[i])};
+      acc_t pair[2] = {step, MARKED && !valid ? acc_t(0) : step * ld(next_u[i])};
       target[2 * (row + i * STRIDE)] = pair[0];
       target[2 * (row + i * STRIDE) + 1] = pair[1];
     }
@@ -130,7 +137,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       acc_t* cell = coefficients + half * 2 * TILE * WIDTH + q / STATES * WIDTH + q % STATES;
       if (q < 2 * TILE * STATES) {
 #pragma unroll
-        for (int j = 0; j < ITEMS; j++) cell[j] = ld(next_coefficients[i][j]);
+        for (int j = 0; j < ITEMS; j++)
+          cell[j] = is_frozen(next_marks, q / STATES % TILE) ? acc_t(0) : ld(next_coefficients[i][j]);
       }
     }
   };
@@ -143,6 +151,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   convert(0, 0);
 #pragma unroll
   for (int i = 0; i < LOADED; i++) now_u[i] = next_u[i];
+  now_marks = next_marks;
   __syncthreads();
 
   for (int tile = 0; tile < tiles; tile++) {
@@ -173,11 +182,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
       for (int m = 0; m < GROUP; m++) {
         acc_t b[SHARE], c[SHARE], total = 0;
+        const bool forgets = is_reset(now_marks, j + m);
         ld_row<SHARE>(own_b + (j + m) * WIDTH, b);
         ld_row<SHARE>(own_c + (j + m) * WIDTH, c);
 #pragma unroll
         for (int i = 0; i < SHARE; i++) {
-          h[i] = fma(fast_exp2(steps[2 * m] * a[i]), h[i], steps[2 * m + 1] * b[i]);
+          acc_t before = forgets ? acc_t(0) : h[i];
+          h[i] = fma(fast_exp2(steps[2 * m] * a[i]), before, steps[2 * m + 1] * b[i]);
           total = fma(c[i], h[i], total);
         }
         totals_of_lane[m] = total;
@@ -196,10 +207,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #if GATED
         value *= fast_silu(ld(next_z[i]));
 #endif
+        if (is_frozen(now_marks, row + i * STRIDE)) value = 0;
         st(&y[element(s, order, k, column, t, token(tile, 0), at_start)], value);
       }
       now_u[i] = next_u[i];
     }
+    now_marks = next_marks;
   }
   if (last_state && k.segment == s.segments - 1) {
 #pragma unroll

@@ -4,7 +4,8 @@
 // The contribution of token t is x[t] V[t] times the decay over the tokens between t and the end the result leaves by,
 // with x = step u and V = B, or x = ds and V = C. If nothing grows there is no recurrence: the segment is
 // walked from that end with the running sum of the steps, until all decays of the block have vanished. Else the
-// recurrence runs towards that end. A thread owns SHARE states of PAIR channels.
+// recurrence runs towards that end. Nothing passes a start of a sequence: `starts` says where the last one in each
+// segment is (REVERSED: the first), -1 (the length) if there is none. A thread owns SHARE states of PAIR channels.
 #include "scan.cuh"
 
 constexpr int PAIR = LANES == 1 ? 1 : 2;
@@ -20,7 +21,8 @@ constexpr acc_t VANISHED = sizeof(acc_t) == 8 ? -1022 : -126;  // powers of two
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     segment_sums(const T* __restrict__ source, const T* __restrict__ delta, const acc_t* __restrict__ A,
                  const T* __restrict__ V, const T* __restrict__ z, const acc_t* __restrict__ bias,
-                 const int* __restrict__ order, acc_t* __restrict__ sums, acc_t* __restrict__ totals, scan_t s) {
+                 const int* __restrict__ order, const unsigned char* __restrict__ marks,
+                 const int* __restrict__ starts, acc_t* __restrict__ sums, acc_t* __restrict__ totals, scan_t s) {
   DYNAMIC_SHARED(acc_t, shared);
   acc_t* pairs = shared;                               // [2][CHANNELS][PAIRS]
   acc_t* coefficients = pairs + 2 * CHANNELS * PAIRS;  // [2][TILE][WIDTH]
@@ -30,6 +32,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     k.segment++;
     k.begin += s.segment;
     k.end = min(s.length, k.begin + s.segment);
+  }
+  if (MARKED && starts) {
+    int start = starts[(index_t)k.item * s.segments + k.segment];
+    if (REVERSED) k.end = min(k.end, start);
+    else k.begin = max(k.begin, start);
   }
   const int thread = threadIdx.x, own = thread / LANES * PAIR, state = thread % LANES * SHARE;
   const int tiles = (k.end - k.begin + TILE - 1) / TILE;
@@ -57,10 +64,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   // towards the end the result leaves by if there is a recurrence, else away from it
   const bool ascending = REVERSED != grows;
 
+  int next_mark = 0;
   T next_source[LOADED], next_delta[LOADED], next_z[LOADED], next_coefficients[COEFFICIENTS];
   auto first_token = [&](int n) { return k.begin + (ascending ? n : tiles - 1 - n) * TILE; };
   auto fetch = [&](int n) {
     const int start = first_token(n);
+    next_mark = fetch_mark(s, marks, k.item, start, min(TILE, k.end - start));
     const index_t at_start =
         ORDERED ? 0 : place(s, order, k.item, start + row) * s.channels + k.channel + column;
 #pragma unroll
@@ -84,22 +93,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   };
   auto convert = [&](int n, int half) {
     const int start = first_token(n);
+    const marks_t own_marks = gather_marks(next_mark);
     acc_t* target = pairs + (half * CHANNELS + column) * PAIRS;
 #pragma unroll
     for (int i = 0; i < LOADED; i++) {
       int j = row + i * STRIDE;
-      acc_t step = loads && start + j < k.end ? step_size(ld(next_delta[i]) + shift) : acc_t(0);
+      bool frozen = is_frozen(own_marks, j);
+      acc_t step = loads && start + j < k.end && !frozen ? step_size(ld(next_delta[i]) + shift) : acc_t(0);
       acc_t x = ld(next_source[i]) * (REVERSED ? acc_t(1) : step);
 #if GATED
       x *= fast_silu(ld(next_z[i]));
 #endif
+      if (frozen) x = 0;
       target[2 * j] = step;
       target[2 * j + 1] = x;
     }
 #pragma unroll
     for (int i = 0; i < COEFFICIENTS; i++) {
       int q = i * THREADS + thread;
-      if (q < TILE * WIDTH) coefficients[half * TILE * WIDTH + q] = ld(next_coefficients[i]);
+      if (q < TILE * WIDTH)
+        coefficients[half * TILE * WIDTH + q] =
+            is_frozen(own_marks, q / WIDTH) ? acc_t(0) : ld(next_coefficients[i]);
     }
   };
 

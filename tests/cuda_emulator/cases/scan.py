@@ -1,5 +1,6 @@
 """Scans: several tiles and chunks with tails, segments with and without growth, every split of the states."""
 
+import numpy
 from harness import Case
 from test_scan import EVERYTHING, selective, update
 
@@ -30,6 +31,22 @@ op_case(
     Case("some-grow", selective(1, 150, 3, 1, A=(-0.1, 0.1)), {"reverse": True, "delta_softplus": True}),
     dtypes=("float32",),
 )
+_random = numpy.random.default_rng(3)
+for _file, _length in (("scan_forward.cu", 50), ("scan_backward.cu", 50), ("scan_segments.cu", 150)):
+    op_case(
+        _file,
+        ops.selective_scan,
+        Case(
+            "marked",
+            selective(1, _length, 5, 6, delta=(-3.0, 1.0), **EVERYTHING),
+            _SOFTPLUS
+            | {
+                "sequence_starts": _random.random((1, _length)) < 0.05,
+                "mask": _random.random((1, _length)) < 0.8,
+            },
+        ),
+        dtypes=("float32",),
+    )
 op_case(
     "scan_linear.cu",
     ops.linear_scan,
