@@ -42,7 +42,7 @@ def info():
     dict
         Nothing is compiled and no device is touched beyond asking CuPy for their number.
     """
-    from mixers.cpu import cache
+    from mixers.cpu import cache, memory
 
     packages = ("numpy", "scipy", "numba", "llvmlite", "ml_dtypes", "cupy-cuda12x", "cupy-cuda13x")
     return {
@@ -54,6 +54,7 @@ def info():
         "backend override": os.environ.get("MIXERS_BACKEND") or "none",
         "gpu": _gpu(),
         "kernel cache": _cache(*cache.describe()),
+        "kept memory": f"{memory.LIMIT >> 20} MiB at most",
     }
 
 

@@ -60,6 +60,23 @@ def test_what_is_kept_is_limited(monkeypatch):
     assert memory.kept() == before
 
 
+def test_the_limit_can_be_set(monkeypatch):
+    monkeypatch.delenv("MIXERS_KEPT_MEMORY", raising=False)
+    assert memory._limit() >= 256 << 20
+    monkeypatch.setenv("MIXERS_KEPT_MEMORY", "3")
+    assert memory._limit() == 3 << 20
+    monkeypatch.setenv("MIXERS_KEPT_MEMORY", "-1")
+    with pytest.raises(ValueError, match="MIXERS_KEPT_MEMORY must be a number of MiB >= 0, got '-1'"):
+        memory._limit()
+
+
+def test_nothing_is_kept_without_a_limit(monkeypatch):
+    monkeypatch.setattr(memory, "LIMIT", 0)
+    a = aligned.empty(SIZE, "float32")
+    del a
+    assert memory.kept() == 0
+
+
 def test_threads_do_not_share_memory():
     """Arrays of several threads that come and go never overlap."""
     wrong = []

@@ -10,8 +10,23 @@ import threading
 
 import numpy
 
-# bytes of a block below which the allocator keeps memory by itself, steps of sizes, and bytes kept at most
-SMALLEST, _STEP, LIMIT = 1 << 17, 1 << 14, 1 << 28
+# bytes of a block below which the allocator keeps memory by itself, and steps of sizes
+SMALLEST, _STEP = 1 << 17, 1 << 14
+
+
+def _limit():
+    """Bytes kept at most: what MIXERS_KEPT_MEMORY says in MiB, or a 32nd of the machine's, but 256 MiB at least."""
+    given = os.environ.get("MIXERS_KEPT_MEMORY")
+    if given is not None:
+        if not given.isdecimal():
+            raise ValueError(f"MIXERS_KEPT_MEMORY must be a number of MiB >= 0, got {given!r}")
+        return int(given) << 20
+    known = hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= os.sysconf_names.keys()
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 0
+    return max(installed // 32, 1 << 28)
+
+
+LIMIT = _limit()
 
 _free = {}
 _kept = 0
