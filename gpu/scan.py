@@ -14,7 +14,7 @@ from mixers.gpu.device import Kernel, c_type, device_of
 from mixers.sequences import zeroed
 
 # tokens between two saved states, and the multiple that segments have
-_CHUNK, _TILE = 16, 32
+CHUNK, _TILE = 16, 32
 
 # more segments are not worth their ends; nor are shorter ones
 _MOST_SEGMENTS, _SHORTEST = 16, 64
@@ -24,14 +24,16 @@ _MOST_STATES = 128
 # the bits of a token's mark, as in scan.cuh
 _FROZEN, _RESET = 1, 2
 
-_SCAN = numpy.dtype([(n, "i4") for n in "length channels groups parts segments segment first step".split()])
+# scan_t of scan.cuh
+_SIZES = "length channels groups parts segments segment first step delta_row b_row c_row add".split()
+_SCAN = numpy.dtype([(name, "i4") for name in _SIZES])
 
 
 def linear_scan_forward(
     a, b, h0=None, reverse=False, return_last_state=False, sequence_starts=None, mask=None, save=True
 ):
     a, b = _linear_inputs(a, b, sequence_starts, mask)
-    device, wide = device_of(a), _wide(a)
+    device, wide = device_of(a), wide_of(a)
     h = device.empty(a.shape, a.dtype)
     last = device.zeros(a.shape[::2], wide)
     if h.size:
@@ -45,7 +47,7 @@ def linear_scan_backward(dout, saved):
     """The states before each token, then the scan of the adjoints in the other direction."""
     starts, mask, h0 = saved.sequence_starts, saved.mask, saved.h0
     a, b = _linear_inputs(saved.a, saved.b, starts, mask)
-    device, wide = device_of(a), _wide(a)
+    device, wide = device_of(a), wide_of(a)
     da, db = (device.empty(a.shape, a.dtype) for _ in range(2))
     adjoint = device.zeros(a.shape[::2], wide)
     if a.size:
@@ -71,7 +73,7 @@ def _linear(device, kind, inputs, results, reverse):
     a = inputs[0]
     (b, l, c), warps = a.shape, 16
     kernel = Kernel("linear_scan", "scan_linear.cu", T=c_type(a.dtype), KIND=kind, WARPS=warps, STEPS=8)
-    arrays = [*_given(device, *inputs), *(results.get(n) for n in ("states", "out", "before", "da", "last"))]
+    arrays = [*given(device, *inputs), *(results.get(n) for n in ("states", "out", "before", "da", "last"))]
     sizes = numpy.int32(l), numpy.int32(c), numpy.bool_(reverse)
     device.launch(kernel, (b * -(-c // 32),), (32, warps), (*arrays, *sizes))
 
@@ -94,21 +96,15 @@ def selective_scan_forward(
     mask=None,
     save=True,
 ):
-    scan = _Scan(u, B, delta_softplus, reverse, order, sequence_starts, mask)
+    scan = Scan(u, *B.shape[2:], delta_softplus, reverse, order, sequence_starts, mask)
     device, n = scan.device, scan.states
     b, l, c = u.shape
     y = device.empty(u.shape, u.dtype)
-    states = device.empty((b, -(-l // _CHUNK), n, c), scan.wide) if save else None
+    states = device.empty((b, -(-l // CHUNK), n, c), scan.wide) if save else None
     last_state = device.zeros((b, c, n), scan.wide) if return_last_state else None
     if y.size:
-        threads = _forward_threads(n)
-        segments = scan.segments(threads.channels)
-        u, delta, A, B, C, D, z, delta_bias, h0 = _given(device, u, delta, A, B, C, D, z, delta_bias, h0)
-        ends = scan.ends(segments, u, delta, A, B, None, delta_bias, backward=False)
-        inputs = u, delta, A, B, C, D, z, delta_bias, h0, scan.order, scan.marks, *ends
-        tile = _tile(scan.wide, threads)
-        cells = 2 * threads.channels * (2 * tile + 4 + tile + 1) + 4 * tile * threads.width
-        scan.launch("selective_scan_forward", threads, segments, (*inputs, y, states, last_state), cells, z)
+        arrays = given(device, u, delta, A, B, C, D, z, delta_bias, h0)
+        scan.forward(*arrays, y, states, last_state)
     elif last_state is not None and h0 is not None:
         last_state[...] = h0
     return (y, last_state), (states,)
@@ -117,31 +113,21 @@ def selective_scan_forward(
 def selective_scan_backward(dout, saved):
     u, B, z, h0 = saved.u, saved.B, saved.z, saved.h0
     options = saved.delta_softplus, saved.reverse, saved.order, saved.sequence_starts, saved.mask
-    scan = _Scan(u, B, *options)
+    scan = Scan(u, *B.shape[2:], *options)
     device, n, wide = scan.device, scan.states, scan.wide
     b, _, c = u.shape
-    threads = _backward_threads(n, wide, z is not None, u.dtype.itemsize, device.max_shared)
-    segments = scan.segments(threads.channels) if u.size else (1, 0)
+    plan = scan.backward_plan(gated=z is not None)
     du, ddelta = (device.empty(u.shape, u.dtype) for _ in range(2))
     dz = None if z is None else device.empty(u.shape, u.dtype)
     dh0 = None if h0 is None else device.zeros(h0.shape, wide)
     dB, dC = (device.empty(B.shape, B.dtype) for _ in range(2))
-    dA = device.zeros((b * segments[0], c, n), wide)
-    dD, dbias = (device.zeros((b * segments[0], c), wide) for _ in range(2))
+    dA = device.zeros((b * plan.segments[0], c, n), wide)
+    dD, dbias = (device.zeros((b * plan.segments[0], c), wide) for _ in range(2))
     if u.size:
         dy = device.zeros(u.shape, u.dtype) if dout.y is None else dout.y
         arrays = u, saved.delta, saved.A, B, saved.C, saved.D, z, saved.delta_bias, dy, dout.last_state
-        u, delta, A, B, C, D, z, delta_bias, dy, dlast = _given(device, *arrays)
-        ends = scan.ends(segments, dy, delta, A, C, z, delta_bias, backward=True)
-        parts = scan.parts(threads.channels)
-        partial = device.empty((parts, b * u.shape[1] * B.shape[2], 2, n), wide)
-        tables = saved.states, scan.order, scan.marks, *ends
-        inputs = u, delta, A, B, C, D, z, delta_bias, dy, dlast, *tables
-        results = du, ddelta, dz, dh0, dA, dD, dbias, partial
-        scan.launch("selective_scan_backward", threads, segments, (*inputs, *results), None, z)
-        sizes = numpy.int64(partial.shape[1]), numpy.int32(parts)
-        kernel = scan.kernel("sum_coefficients", threads, z)
-        device.launch(kernel, (-(-dB.size * 2 // 256),), (256,), (partial, dB, dC, *sizes))
+        results = du, ddelta, None, dz, dh0, dA, dD, dbias
+        scan.backward(plan, (*given(device, *arrays), saved.states), results, dB, dC)
     elif dh0 is not None and dout.last_state is not None:
         dh0[...] = dout.last_state
     return (
@@ -174,7 +160,7 @@ def selective_state_update_forward(
     device, n = device_of(u), A.shape[1]
     y = device.empty(u.shape, u.dtype)
     in_place = out_state is not None and out_state.flags.c_contiguous
-    new_state = out_state if in_place else device.empty(state.shape, _wide(u))
+    new_state = out_state if in_place else device.empty(state.shape, wide_of(u))
     if y.size:
         lanes = min(32, _power(n))
         kernel = Kernel(
@@ -184,7 +170,7 @@ def selective_state_update_forward(
             LANES=lanes,
             SOFTPLUS=int(delta_softplus),
         )
-        arrays = _given(device, state, u, delta, A, B, C, D, z, delta_bias)
+        arrays = given(device, state, u, delta, A, B, C, D, z, delta_bias)
         sizes = numpy.int64(u.size), *map(numpy.int32, (u.shape[1], B.shape[1], n))
         grid = (-(-u.size * lanes // 256),)
         device.launch(kernel, grid, (256,), (*arrays, y, new_state, *sizes))
@@ -249,7 +235,7 @@ def _backward_threads(n, wide, gated, itemsize, max_shared):
         channels = columns * pair * warps
         raw = 2 * ((4 if gated else 3) * channels + 2 * width)
         cells = (5 + gated) * channels + 2 * min(share, columns) * width + 2 * warps * width
-        shared = _CHUNK * (raw * itemsize + cells * (8 if double else 4))
+        shared = CHUNK * (raw * itemsize + cells * (8 if double else 4))
         if shared <= max_shared:
             break
         if warps == 1:
@@ -259,16 +245,29 @@ def _backward_threads(n, wide, gated, itemsize, max_shared):
     return _Threads("scan_backward.cu", share, lanes, channels, 32 * warps, macros, shared)
 
 
-class _Scan:
-    """What the launches of one call have in common."""
+class _Plan(NamedTuple):
+    """How a backward is cut: its threads, the number and length of segments, and blocks of a group."""
 
-    def __init__(self, u, B, softplus, reverse, order, starts, mask):
-        self.device, self.dtype, self.wide = device_of(u), u.dtype, _wide(u)
-        self.shape, (self.groups, self.states) = u.shape, B.shape[2:]
-        if self.states > _MOST_STATES:
-            raise _too_many(self.states)
+    threads: _Threads
+    segments: tuple
+    parts: int
+
+
+class Scan:
+    """What the launches of one scan have in common."""
+
+    # of one of several directions, see CROSS and scan_t in scan.cuh
+    cross, rows, add = 0, (0, 0, 0), False
+
+    def __init__(
+        self, u, groups, states, softplus, reverse=False, order=None, sequence_starts=None, mask=None
+    ):
+        if states > _MOST_STATES:
+            raise _too_many(states)
+        self.device, self.dtype, self.wide = device_of(u), u.dtype, wide_of(u)
+        self.shape, self.groups, self.states, self.softplus = u.shape, groups, states, softplus
         l = u.shape[1]
-        self.softplus, self.first, self.step, self.order = softplus, 0, 1, None
+        self.first, self.step, self.order = 0, 1, None
         visits = numpy.arange(l) if order is None else order
         visits = visits[::-1] if reverse else visits
         if order is not None:
@@ -276,15 +275,47 @@ class _Scan:
         elif reverse:
             self.first, self.step = l - 1, -1
         # by visit
-        self.starts = None if starts is None else starts[:, visits]
+        self.starts = None if sequence_starts is None else sequence_starts[:, visits]
         self.marks = None
-        if u.size and (starts is not None or mask is not None):
+        if u.size and (sequence_starts is not None or mask is not None):
             marks = numpy.zeros(u.shape[:2], numpy.uint8)
             if mask is not None:
                 marks[~mask[:, visits]] = _FROZEN
-            if starts is not None:
+            if sequence_starts is not None:
                 marks[self.starts] |= _RESET
             self.marks = self.device.to_device(marks)
+
+    def forward(self, u, delta, A, B, C, D, z, delta_bias, h0, y, states, last_state):
+        """One launch, after that for the segments."""
+        threads = _forward_threads(self.states)
+        segments = self.segments(threads.channels)
+        ends = self.ends(segments, u, delta, A, B, None, delta_bias, backward=False)
+        tables = self.order, self.marks, *ends
+        arrays = u, delta, A, B, C, D, z, delta_bias, h0, *tables, y, states, last_state
+        tile = _tile(self.wide, threads)
+        cells = 2 * threads.channels * (2 * tile + 4 + tile + 1) + 4 * tile * threads.width
+        self.launch("selective_scan_forward", threads, segments, arrays, cells, z)
+
+    def backward_plan(self, gated):
+        max_shared = self.device.max_shared
+        threads = _backward_threads(self.states, self.wide, gated, self.dtype.itemsize, max_shared)
+        segments = self.segments(threads.channels) if 0 not in self.shape else (1, 0)
+        return _Plan(threads, segments, self.parts(threads.channels))
+
+    def backward(self, plan, inputs, results, dB, dC, add_b=False, add_c=False):
+        """The adjoint scan, then the sums of dB and dC: arrays, or views of one direction, (b, l, groups, states)."""
+        _, delta, A, _, C, _, z, delta_bias, dy = inputs[:9]
+        ends = self.ends(plan.segments, dy, delta, A, C, z, delta_bias, backward=True)
+        tables = self.order, self.marks, *ends
+        rows = self.shape[0] * self.shape[1] * self.groups
+        partial = self.device.empty((plan.parts, rows, 2, self.states), self.wide)
+        arrays = *inputs, *tables, *results, partial
+        self.launch("selective_scan_backward", plan.threads, plan.segments, arrays, None, z)
+        kernel = self.kernel("sum_coefficients", plan.threads, z)
+        _, b_row, c_row = self.rows if self.cross else (0, self.states, self.states)
+        sizes = numpy.int64(rows), *map(numpy.int32, (plan.parts, b_row, c_row))
+        arguments = partial, dB, dC, *sizes, numpy.bool_(add_b), numpy.bool_(add_c)
+        self.device.launch(kernel, (-(-rows * 2 * self.states // 256),), (256,), arguments)
 
     def parts(self, channels):
         """Blocks of a group."""
@@ -319,14 +350,14 @@ class _Scan:
             threads.file,
             c_type(self.dtype),
             (self.states, threads.share, threads.lanes),
-            (self.softplus, z is not None, self.order is not None, self.marks is not None),
+            (self.softplus, z is not None, self.order is not None, self.marks is not None, self.cross),
             tuple(threads.macros.items()),
         )
 
     def launch(self, name, threads, segments, arrays, cells, z, rows=None):
         b, l, c = self.shape
         parts = self.parts(threads.channels)
-        sizes = (l, c, self.groups, parts, *segments, self.first, self.step)
+        sizes = (l, c, self.groups, parts, *segments, self.first, self.step, *self.rows, self.add)
         struct = numpy.array(sizes, _SCAN)[()]
         shared = threads.shared if cells is None else cells * self.wide.itemsize
         grid = b * self.groups * parts, segments[0] if rows is None else rows
@@ -343,9 +374,9 @@ def _too_many(n):
 @functools.lru_cache(maxsize=256)
 def _kernel(name, file, storage, split, switches, macros):
     states, share, lanes = split
-    softplus, gated, ordered, marked = map(int, switches)
+    softplus, gated, ordered, marked, cross = map(int, switches)
     sizes = {"STATES": states, "SHARE": share, "LANES": lanes}
-    flags = {"SOFTPLUS": softplus, "GATED": gated, "ORDERED": ordered, "MARKED": marked}
+    flags = {"SOFTPLUS": softplus, "GATED": gated, "ORDERED": ordered, "MARKED": marked, "CROSS": cross}
     return Kernel(name, file, T=storage, **sizes, **flags, **dict(macros))
 
 
@@ -375,10 +406,10 @@ def _power(n):
     return 1 << (n - 1).bit_length()
 
 
-def _given(device, *arrays):
+def given(device, *arrays):
     """The arrays as kernels take them, None for one that is absent."""
     return [None if a is None else device.contiguous(a) for a in arrays]
 
 
-def _wide(x):
+def wide_of(x):
     return numpy.dtype(numpy.float64 if x.dtype == numpy.float64 else numpy.float32)

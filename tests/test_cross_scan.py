@@ -224,6 +224,17 @@ def test_nan_stays_in_its_channel(arrays, backend):
     assert not numpy.isnan(y[1]).any()
 
 
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_segments_on_the_gpu(ordered, dtype):
+    """Few channels: the tokens of each direction are cut into segments, and what is shared is summed."""
+    arrays = crossed(1, 200, 5, 6, 3, ("delta", "B"), delta=(-3.0, 1.0), **BOTH)
+    further = {"delta_softplus": True, "ordered_coefficients": ordered}
+    case = Case("segments", arrays, options(3, 200, **further))
+    check_backend(ops.cross_selective_scan, case, "emulated", dtype)
+
+
 def test_on_the_tape():
     """Gradients through a tape are those of the op."""
     x = drawn("plain")

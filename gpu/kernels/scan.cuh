@@ -1,5 +1,7 @@
 // What the kernels of the selective scan share. Macros: T, STATES, SHARE (states of a thread), LANES (threads that
-// share a channel, a power of two), SOFTPLUS, GATED, ORDERED, MARKED (some tokens have marks).
+// share a channel, a power of two), SOFTPLUS, GATED, ORDERED, MARKED (some tokens have marks), CROSS: 0, or
+// 1 for one of several directions, whose results are added up, or 2 if its steps and coefficients do not follow the
+// order: the token visited as the t-th takes those of token t in memory.
 #pragma once
 #include "common.cuh"
 
@@ -12,7 +14,16 @@ struct scan_t {
   int parts;                             // blocks per group
   int segments, segment;                 // and tokens of a segment, a multiple of 32
   int first, step;                       // token t of the scan is stored at first + step t, unless ORDERED
+  // CROSS: values between the tokens of delta, B and C; whether earlier directions are in y or du
+  int delta_row, b_row, c_row, add;
 };
+
+// what y and du are made in; sums over directions are rounded when they are complete
+#if CROSS
+typedef acc_t sum_t;
+#else
+typedef T sum_t;
+#endif
 
 // the bits of a mark, a byte by item and visit: a frozen token leaves the state as it is, whatever the arrays hold
 // there; at a reset the state is forgotten first
@@ -83,6 +94,24 @@ __device__ __forceinline__ index_t element(const scan_t& s, const int* order, co
 #else
   return at_start + (t - start) * (s.step * s.channels);
 #endif
+}
+
+// where token t takes its step and coefficients from, counted in tokens
+__device__ __forceinline__ index_t source_of(const scan_t& s, const int* order, int item, int t) {
+  return CROSS == 2 ? (index_t)item * s.length + t : place(s, order, item, t);
+}
+
+// where the step of token t of one channel is stored, given where its input is
+__device__ __forceinline__ index_t step_of(const scan_t& s, const int* order, const block_t& k, int column, int t,
+                                           index_t at) {
+  return CROSS ? source_of(s, order, k.item, t) * s.delta_row + k.channel + column : at;
+}
+
+// where the coefficients B or C of token t are stored
+__device__ __forceinline__ index_t coefficients_of(const scan_t& s, const int* order, const block_t& k, int t,
+                                                   bool of_c) {
+  if (CROSS) return source_of(s, order, k.item, t) * (of_c ? s.c_row : s.b_row);
+  return (place(s, order, k.item, t) * s.groups + k.group) * STATES;
 }
 
 __device__ __forceinline__ acc_t step_size(acc_t raw) { return SOFTPLUS ? fast_softplus(raw) : raw; }

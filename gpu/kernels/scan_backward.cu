@@ -14,6 +14,7 @@ constexpr int CHANNELS = SPAN * WARPS;
 constexpr int COPIES = SHARE < COLUMNS ? SHARE : COLUMNS;  // permutations of B and C
 constexpr int ARRAYS = GATED ? 4 : 3;                     // u, delta, dy, z
 constexpr int ROWS = THREADS / CHANNELS;                  // tokens that the block handles side by side
+constexpr int OWNED = (CHUNK + ROWS - 1) / ROWS;          // tokens of a chunk that a thread handles
 constexpr int ITEMS = 16 / sizeof(T);                     // of one asynchronous copy
 constexpr acc_t LN_2 = 0.69314718055994530942;
 static_assert(CHANNELS <= THREADS, "a thread handles the elements of one channel");
@@ -35,8 +36,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
                             const acc_t* __restrict__ dlast, const acc_t* __restrict__ states,
                             const int* __restrict__ order, const unsigned char* __restrict__ marks,
                             const int* __restrict__ starts, const acc_t* __restrict__ sums,
-                            const acc_t* __restrict__ totals, T* __restrict__ du, T* __restrict__ ddelta,
-                            T* __restrict__ dz, acc_t* __restrict__ dh0, acc_t* __restrict__ dA,
+                            const acc_t* __restrict__ totals, sum_t* __restrict__ du, T* __restrict__ ddelta,
+                            acc_t* __restrict__ step_sums, T* __restrict__ dz, acc_t* __restrict__ dh0, acc_t* __restrict__ dA,
                             acc_t* __restrict__ dD, acc_t* __restrict__ dbias, acc_t* __restrict__ partial,
                             scan_t s) {
   // arrays of T first: raw inputs of two chunks
@@ -105,7 +106,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         index_t at = valid ? place(s, order, k.item, t) * s.channels + k.channel + q : 0;
 #pragma unroll
         for (int n = 0; n < ARRAYS; n++)
-          copy_async<16>(target + (n * CHUNK + j) * CHANNELS + q, sources[n] + at, valid * (int)sizeof(T));
+          copy_async<16>(target + (n * CHUNK + j) * CHANNELS + q,
+                         sources[n] + (n == 1 && valid ? step_of(s, order, k, q, t, at) : at),
+                         valid * (int)sizeof(T));
       }
     } else {
       for (int i = thread; i < CHUNK * CHANNELS; i += THREADS) {
@@ -114,7 +117,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         index_t at = valid ? place(s, order, k.item, t) * s.channels + k.channel + q : 0;
 #pragma unroll
         for (int n = 0; n < ARRAYS; n++)
-          target[(n * CHUNK + j) * CHANNELS + q] = valid ? sources[n][at] : T();
+          target[(n * CHUNK + j) * CHANNELS + q] =
+              valid ? sources[n][n == 1 ? step_of(s, order, k, q, t, at) : at] : T();
       }
     }
     T* coefficients = raw_coefficients + (chunk & 1) * 2 * CHUNK * WIDTH;
@@ -123,17 +127,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
       for (int i = thread; i < CHUNK * across; i += THREADS) {
         int j = i / across, q = i % across * ITEMS, t = chunk * CHUNK + j;
         int valid = t < k.end && q < STATES ? ITEMS : 0;
-        index_t at = valid ? (place(s, order, k.item, t) * s.groups + k.group) * STATES + q : 0;
-        copy_async<16>(coefficients + j * WIDTH + q, B + at, valid * (int)sizeof(T));
-        copy_async<16>(coefficients + (CHUNK + j) * WIDTH + q, C + at, valid * (int)sizeof(T));
+        index_t at_b = valid ? coefficients_of(s, order, k, t, false) + q : 0;
+        index_t at_c = valid ? coefficients_of(s, order, k, t, true) + q : 0;
+        copy_async<16>(coefficients + j * WIDTH + q, B + at_b, valid * (int)sizeof(T));
+        copy_async<16>(coefficients + (CHUNK + j) * WIDTH + q, C + at_c, valid * (int)sizeof(T));
       }
     } else {
       for (int i = thread; i < CHUNK * WIDTH; i += THREADS) {
         int j = i / WIDTH, q = i % WIDTH, t = chunk * CHUNK + j;
         bool valid = t < k.end && q < STATES;
-        index_t at = valid ? (place(s, order, k.item, t) * s.groups + k.group) * STATES + q : 0;
-        coefficients[j * WIDTH + q] = valid ? B[at] : T();
-        coefficients[(CHUNK + j) * WIDTH + q] = valid ? C[at] : T();
+        coefficients[j * WIDTH + q] = valid ? B[coefficients_of(s, order, k, t, false) + q] : T();
+        coefficients[(CHUNK + j) * WIDTH + q] = valid ? C[coefficients_of(s, order, k, t, true) + q] : T();
       }
     }
     copy_async_commit();
@@ -180,12 +184,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   };
+#if CROSS
+  // what earlier directions added to du and to the step's gradient, if they share the steps
+  acc_t earlier[OWNED], earlier_steps[OWNED];
+  auto fetch_sums = [&](int chunk) {
+#pragma unroll
+    for (int i = 0; i < OWNED; i++) {
+      int j = row + i * ROWS, t = chunk * CHUNK + j;
+      bool valid = s.add && j < CHUNK && owns && t < k.end;
+      index_t at = valid ? place(s, order, k.item, t) * s.channels + k.channel + own : 0;
+      earlier[i] = valid ? du[at] : acc_t(0);
+      earlier_steps[i] = valid && step_sums ? step_sums[step_of(s, order, k, own, t, at)] : acc_t(0);
+    }
+  };
+#endif
   auto write = [&](int chunk) {
     const T* source = raw + (chunk & 1) * ARRAYS * CHUNK * CHANNELS + own;
 #pragma unroll
-    for (int j = row; j < CHUNK; j += ROWS) {
-      int at = j * CHANNELS, t = chunk * CHUNK + j;
-      if (owns && t < k.end) {
+    for (int i = 0; i < OWNED; i++) {
+      int j = row + i * ROWS, at = j * CHANNELS, t = chunk * CHUNK + j;
+      if (owns && t < k.end && (ROWS <= CHUNK || j < CHUNK)) {
         index_t target = place(s, order, k.item, t) * s.channels + k.channel + own;
         const bool frozen = is_frozen(own_marks, j);
         acc_t x = frozen ? acc_t(0) : ld(source[at]), step = pairs[2 * (at + own)], ds = cotangents[at + own];
@@ -200,8 +218,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         if (SOFTPLUS) dstep *= fast_sigmoid(ld(source[CHUNK * CHANNELS + at]) + shift);
         acc_t dx = step * inner;
         if (frozen) dstep = dx = 0;
+#if CROSS
+        index_t step_target = step_of(s, order, k, own, t, target);
+        du[target] = (D ? fma(skip, ds, dx) : dx) + earlier[i];
+        if (step_sums) step_sums[step_target] = dstep + earlier_steps[i];
+        else st(&ddelta[step_target], dstep);
+#else
         st(&du[target], D ? fma(skip, ds, dx) : dx);
         st(&ddelta[target], dstep);
+#endif
         skip_sum = fma(ds, x, skip_sum);
         bias_sum += dstep;
       }
@@ -214,7 +239,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int w = 0; w < WARPS; w++) total += warp_sums[(w * CHUNK + j) * 2 * WIDTH + of];
         index_t rows = (index_t)gridDim.x / s.parts * s.length;
-        index_t target = part * rows + place(s, order, k.item, t) * s.groups + k.group;
+        index_t target = part * rows + source_of(s, order, k.item, t) * s.groups + k.group;
         partial[(target * 2 + of / WIDTH) * STATES + n] = is_frozen(own_marks, j) ? acc_t(0) : total;
       }
     }
@@ -322,6 +347,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (lane < PAIR) outputs[t * CHANNELS + channel[0]] = output[0];
 #endif
     }
+#if CROSS
+    fetch_sums(chunk);
+#endif
     copy_async_wait<0>();
     __syncthreads();
     write(chunk);
@@ -357,9 +385,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// dB and dC, rows of STATES, from the shares of the parts: partial (parts, rows, 2, STATES)
-extern "C" __global__ void __launch_bounds__(256) sum_coefficients(const acc_t* __restrict__ partial, T* __restrict__ dB,
-                                                                   T* __restrict__ dC, long long rows, int parts) {
+// dB and dC from the shares of the parts, partial (parts, rows, 2, STATES): put into rows so far apart, or added to them
+extern "C" __global__ void __launch_bounds__(256)
+    sum_coefficients(const acc_t* __restrict__ partial, sum_t* __restrict__ dB, sum_t* __restrict__ dC, long long rows,
+                     int parts, int b_row, int c_row, bool add_b, bool add_c) {
   index_t at = global_index(), size = rows * 2 * STATES;
   if (at >= size) return;
   acc_t total = partial[at];
@@ -367,5 +396,9 @@ extern "C" __global__ void __launch_bounds__(256) sum_coefficients(const acc_t* 
   for (int part = 1; part < parts; part++) total += partial[part * size + at];
   index_t row = at / (2 * STATES);
   int of = at % (2 * STATES);
-  st(of < STATES ? &dB[row * STATES + of] : &dC[row * STATES + of - STATES], total);
+  sum_t* target = of < STATES ? &dB[row * b_row + of] : &dC[row * c_row + of - STATES];
+#if CROSS
+  if (of < STATES ? add_b : add_c) total += *target;
+#endif
+  st(target, total);
 }

@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                            const T* __restrict__ z, const acc_t* __restrict__ bias, const acc_t* __restrict__ h0,
                            const int* __restrict__ order, const unsigned char* __restrict__ marks,
                            const int* __restrict__ starts, const acc_t* __restrict__ sums,
-                           const acc_t* __restrict__ totals, T* __restrict__ y, acc_t* __restrict__ states,
+                           const acc_t* __restrict__ totals, sum_t* __restrict__ y, acc_t* __restrict__ states,
                            acc_t* __restrict__ last_state, scan_t s) {
   DYNAMIC_SHARED(acc_t, shared);
   acc_t* pairs = shared;                                 // [2][CHANNELS][PAIRS]
@@ -98,14 +98,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       bool valid = loads && t < k.end;
       index_t at = valid ? element(s, order, k, column, t, token(tile, 0), at_start) : 0;
       next_u[i] = valid ? u[at] : T();
-      next_delta[i] = valid ? delta[at] : T();
+      next_delta[i] = valid ? delta[step_of(s, order, k, column, t, at)] : T();
     }
 #pragma unroll
     for (int i = 0; i < COEFFICIENTS; i++) {
       int q = (i * THREADS + thread) * ITEMS, of_c = q >= TILE * STATES;
       int t = k.begin + tile * TILE + (q - of_c * TILE * STATES) / STATES;
       bool valid = q < 2 * TILE * STATES && t < k.end;
-      index_t at = valid ? (place(s, order, k.item, t) * s.groups + k.group) * STATES + q % STATES : 0;
+      index_t at = valid ? coefficients_of(s, order, k, t, of_c) + q % STATES : 0;
       const T* source = (of_c ? C : B) + at;
       if (!valid) {
 #pragma unroll
@@ -165,6 +165,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       next_z[i] = valid ? z[element(s, order, k, column, t, token(tile, 0), at_start)] : T();
     }
 #endif
+#if CROSS
+    acc_t earlier[LOADED];
+#pragma unroll
+    for (int i = 0; i < LOADED; i++) {
+      int t = token(tile, i);
+      bool valid = s.add && loads && t < k.end;
+      earlier[i] = valid ? y[element(s, order, k, column, t, token(tile, 0), at_start)] : acc_t(0);
+    }
+#endif
     if (tile + 1 < tiles) fetch(tile + 1);
     const acc_t* own_pairs = pairs + (half * CHANNELS + own) * PAIRS;
     const acc_t* own_b = coefficients + half * 2 * TILE * WIDTH + state;
@@ -208,6 +217,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         value *= fast_silu(ld(next_z[i]));
 #endif
         if (is_frozen(now_marks, row + i * STRIDE)) value = 0;
+#if CROSS
+        value += earlier[i];
+#endif
         st(&y[element(s, order, k, column, t, token(tile, 0), at_start)], value);
       }
       now_u[i] = next_u[i];

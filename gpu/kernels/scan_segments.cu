@@ -78,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       bool valid = loads && t < k.end;
       index_t at = valid ? element(s, order, k, column, t, start + row, at_start) : 0;
       next_source[i] = valid ? source[at] : T();
-      next_delta[i] = valid ? delta[at] : T();
+      next_delta[i] = valid ? delta[step_of(s, order, k, column, t, at)] : T();
 #if GATED
       next_z[i] = valid ? z[at] : T();
 #endif
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       int q = i * THREADS + thread, of = q % WIDTH, t = start + q / WIDTH;
       bool valid = q < TILE * WIDTH && of < STATES && t < k.end;
       next_coefficients[i] =
-          valid ? V[(place(s, order, k.item, t) * s.groups + k.group) * STATES + of] : T();
+          valid ? V[coefficients_of(s, order, k, t, REVERSED) + of] : T();
     }
   };
   auto convert = [&](int n, int half) {
