@@ -16,8 +16,10 @@ from mixers.sequences import zeroed
 _LONGEST = 64
 _HEADS = (4, 3, 2, 1)
 
-# tasks below which heads are not put together, and heads of a task of a single step
+# tasks below which heads are not put together, values of a state that a task passes on, and heads of a task of a single
+# step
 _TASKS = 16
+_PASSED = 1024
 _UPDATED = 8
 
 
@@ -41,17 +43,18 @@ def ssd_scan_forward(
 ):
     """Chunk after chunk, for some heads at a time."""
     x, dt, B, C, z = (zeroed(a, mask) for a in (x, dt, B, C, z))
-    b, l, h, p = x.shape
-    n = B.shape[3]
-    q = min(chunk_size, _LONGEST)
+    scan = _Scan(x, B, chunk_size)
     y = aligned.empty(x.shape, x.dtype)
-    last_state = aligned.empty((b, h, n, p), x.dtype)
-    states = aligned.empty((b, -(-l // q), h, n, p) if save else 0, x.dtype)
+    last_state = aligned.empty(scan.state, x.dtype)
+    states = aligned.empty(scan.states if save or scan.apart else 0, x.dtype)
     # padding has steps of zero
     steps = zeroed(_step_size(dt, dt_bias, dt_softplus, dt_limit), mask)
-    arrays = (*_flattened(x, steps, A, B, C, _by_channel(D, p), z), _resets(sequence_starts))
-    outs = (a.reshape(-1) for a in (last_state, y, states))
-    _run(ssd_kernels.forward, x, B, q, arrays, _rows(h0, last_state).reshape(-1), *outs)
+    arrays = (*_flattened(x, steps, A, B, C, _by_channel(D, x.shape[3]), z), _resets(sequence_starts))
+    starts, outs = _rows(h0, last_state).reshape(-1), [a.reshape(-1) for a in (last_state, y, states)]
+    for mode in scan.modes:
+        scan.run(ssd_kernels.forward, mode, arrays, starts, *outs)
+        if mode == ssd_kernels.ADD:
+            scan.pass_states(arrays, starts, outs[2], outs[0], backward=False)
     return (zeroed(y, mask), _as_state(last_state) if return_last_state else None), (
         states if save else None,
     )
@@ -61,21 +64,24 @@ def ssd_scan_backward(dout, saved):
     """The chunks from last to first; the products of a chunk are computed again."""
     A, D, mask = saved.A, saved.D, saved.mask
     x, dt, B, C, z = (zeroed(a, mask) for a in (saved.x, saved.dt, saved.B, saved.C, saved.z))
-    b, _, h, p = x.shape
-    g, n = B.shape[2:]
-    q = min(saved.chunk_size, _LONGEST)
+    scan = _Scan(x, B, saved.chunk_size)
+    h, p = x.shape[2:]
     steps = zeroed(_step_size(dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit), mask)
     dy = numpy.zeros(x.shape, x.dtype) if dout.y is None else zeroed(dout.y, mask)
     dx, dsteps = aligned.empty(x.shape, x.dtype), aligned.empty(steps.shape, x.dtype)
     dz = aligned.empty(x.shape if z is not None else 0, x.dtype)
-    parts = h // g // _heads(b, h, g)
-    dB, dC = (aligned.empty((parts, B.size), x.dtype) for _ in range(2))
-    dA, dD = aligned.zeros((b, h), x.dtype), aligned.zeros((b, h * p), x.dtype)
-    dh0 = aligned.empty((b, h, n, p), x.dtype)
+    dB, dC = (aligned.empty((scan.parts, B.size), x.dtype) for _ in range(2))
+    dA, dD = aligned.zeros((scan.slots, h), x.dtype), aligned.zeros((scan.slots, h * p), x.dtype)
+    dh0 = aligned.empty(scan.state, x.dtype)
     arrays = (*_flattened(x, steps, A, B, C, _by_channel(D, p), z), _resets(saved.sequence_starts))
     results = tuple(a.reshape(-1) for a in (dx, dsteps, dz, dB, dC, dA, dD, dh0))
     ends = _rows(dout.last_state, dh0).reshape(-1)
-    _run(ssd_kernels.backward, x, B, q, arrays, flat(dy), flat(saved.states), ends, results)
+    adjoints = aligned.empty(scan.states if scan.apart else 0, x.dtype).reshape(-1)
+    inputs = arrays, flat(dy), flat(saved.states), ends, adjoints
+    for mode in scan.modes:
+        scan.run(ssd_kernels.backward, mode, *inputs, results)
+        if mode == ssd_kernels.ADD:
+            scan.pass_states(arrays, ends, adjoints, results[-1], backward=True)
     ddt = _step_size_backward(dsteps, dt, saved.dt_bias, saved.dt_softplus, saved.dt_limit)
     ddt = zeroed(ddt, mask)
     dskip = dD.sum(axis=0).reshape(h, p)
@@ -90,6 +96,42 @@ def ssd_scan_backward(dout, saved):
         None if saved.dt_bias is None else ddt.sum(axis=(0, 1)),
         None if saved.h0 is None else _as_state(dh0),
     )
+
+
+class _Scan:
+    """How a scan is cut into tasks, which its shape decides alone.
+
+    With enough heads a task walks through all chunks of some. Otherwise the chunks are computed apart, in three passes:
+    what each adds to the state, the states one after the other, and what follows from them.
+    """
+
+    def __init__(self, x, B, chunk_size):
+        (b, l, h, p), (g, n) = x.shape, B.shape[2:]
+        self.q = min(chunk_size, _LONGEST, max(l, 1))
+        chunks = -(-l // self.q)
+        self.apart = b * h < _TASKS and chunks > 1
+        self.slots = b * chunks if self.apart else b
+        self.heads = _heads(self.slots, h, g)
+        self.parts = h // g // self.heads
+        self.state, self.states = (b, h, n, p), (b, chunks, h, n, p)
+        self.modes = (ssd_kernels.ADD, ssd_kernels.USE) if self.apart else (ssd_kernels.WALK,)
+        self._sizes, self._none = (b, l, h, p, g, n), no_bias(x)
+        self._work = x.size * (self.q + 2 * n) / 4
+
+    def run(self, kernel, mode, *arguments):
+        _, h, _, p = self.state
+        count = self.slots * h // self.heads if h * p else 0
+        cut = self.q, self.heads, mode
+        run(kernel, count, *arguments, self._sizes, cut, self._none, work=self._work)
+
+    def pass_states(self, arrays, starts, states, last, backward):
+        """From what each chunk adds to the states before it, or to the adjoints behind it; in place."""
+        _, steps, A, *_, resets = arrays
+        b, h, n, p = self.state
+        count = b * h * -(-n * p // _PASSED)
+        cut = self.q, _PASSED, backward
+        args = steps, A, resets, starts, states, last, self._sizes, cut
+        run(ssd_kernels.pass_states, count, *args, work=2 * states.size)
 
 
 def ssd_state_update_forward(
@@ -140,19 +182,6 @@ def ssd_state_update_backward(dout, saved):
     dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dstate = gradients
     first = lambda a: None if a is None else a[:, 0]
     return dstate, first(dx), first(ddt), dA, first(dB), first(dC), dD, first(dz), ddt_bias
-
-
-def _run(kernel, x, B, q, *arguments):
-    (b, l, h, p), (g, n) = x.shape, B.shape[2:]
-    heads = _heads(b, h, g)
-    q = min(q, max(l, 1))
-    run(
-        kernel,
-        b * h // heads if h * p else 0,
-        *arguments,
-        *((b, l, h, p, g, n), (q, heads), no_bias(x)),
-        work=x.size * (q + 2 * n) / 4,
-    )
 
 
 def _heads(b, h, g):
