@@ -5,14 +5,16 @@ weights are ones on one side and reciprocal counts on the other. Counts of an im
 its axes, so a weight is a number per row and one per column. A sequence is an image of one row.
 """
 
+import functools
+
 import numpy
 
 from mixers.cpu import aligned
-from mixers.cpu.runner import helper, kernel, run, tasks
+from mixers.cpu.runner import get_num_threads, helper, kernel, run, tasks
 from mixers.cpu.simd import lanes, load, load_first, mul_add, store, store_first, tile, zeros
 
-# values of x that a task reads, about
-_TASK = 65536
+# values of x that a task reads, at least about, and tasks per thread: neighbouring tasks read some rows twice
+_TASK, _TASKS = 65536, 8
 
 # columns whose sums are in registers together
 _TILE = 4
@@ -33,12 +35,12 @@ def _pool(x, size, minus, divide_first):
     if x.size == 0:
         return y
     b, h, w, c = x.shape if x.ndim == 4 else (x.shape[0], 1, *x.shape[1:])
-    ones = [numpy.ones(n, x.dtype) for n in (h, w)]
-    reciprocals = [_reciprocal_counts(n, size, x.dtype) for n in (h, w)]
+    ones, reciprocals = _weights((h, w), size, x.dtype)
     before, after = (reciprocals, ones) if divide_first else (ones, reciprocals)
-    # pairs of rows stay together
-    rows = 2 * -(-h // (2 * -(-h * w * c // _TASK)))
-    columns = -(-w // -(-w * c // _TASK))
+    # no sum is divided among tasks, so their size is free; pairs of rows stay together
+    values = max(_TASK, x.size // (_TASKS * get_num_threads()))
+    rows = 2 * -(-h // (2 * -(-h * w * c // values)))
+    columns = -(-w // -(-w * c // values))
     count = b * -(-h // rows) * -(-w // columns)
     args = (aligned.contiguous(x), y, (h, w, c), (rows, columns), *before, *after, minus)
     if size == 3:
@@ -48,11 +50,16 @@ def _pool(x, size, minus, divide_first):
     return y
 
 
-def _reciprocal_counts(n, size, dtype):
-    """1 / (number of positions inside the window) along an axis of length n."""
-    i = numpy.arange(n)
-    counts = numpy.minimum(i + size // 2, n - 1) - numpy.maximum(i - size // 2, 0) + 1
-    return (1.0 / counts).astype(dtype)
+@functools.lru_cache(maxsize=64)
+def _weights(grid, size, dtype):
+    """Along each axis, ones and 1 / (number of positions inside the window)."""
+    ones, reciprocals = [], []
+    for n in grid:
+        i = numpy.arange(n)
+        counts = numpy.minimum(i + size // 2, n - 1) - numpy.maximum(i - size // 2, 0) + 1
+        ones.append(numpy.ones(n, dtype))
+        reciprocals.append((1.0 / counts).astype(dtype))
+    return ones, reciprocals
 
 
 @helper
