@@ -234,8 +234,9 @@ def _backward_threads(n, wide, gated, itemsize, max_shared):
     while True:
         channels = columns * pair * warps
         raw = 2 * ((4 if gated else 3) * channels + 2 * width)
-        cells = (5 + gated) * channels + 2 * min(share, columns) * width + 2 * warps * width
-        shared = CHUNK * (raw * itemsize + cells * (8 if double else 4))
+        cells = 5 * channels + 2 * min(share, columns) * width + 2 * warps * width
+        starts = 2 * channels * width
+        shared = CHUNK * raw * itemsize + (CHUNK * cells + starts) * (8 if double else 4)
         if shared <= max_shared:
             break
         if warps == 1:

@@ -43,12 +43,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   // arrays of T first: raw inputs of two chunks
   DYNAMIC_SHARED(T, raw);                                                // [2][ARRAYS][CHUNK][CHANNELS]
   T* raw_coefficients = raw + 2 * ARRAYS * CHUNK * CHANNELS;             // [2][B, C][CHUNK][WIDTH]
-  acc_t* pairs = (acc_t*)(raw_coefficients + 4 * CHUNK * WIDTH);         // [CHUNK][CHANNELS][step, step u]
+  acc_t* pairs = (acc_t*)(raw_coefficients + 4 * CHUNK * WIDTH);         // [CHUNK][CHANNELS][step, step u or output]
   acc_t* cotangents = pairs + 2 * CHUNK * CHANNELS;                      // [CHUNK][CHANNELS]
   acc_t* copies = cotangents + CHUNK * CHANNELS;                         // [B, C][CHUNK][COPIES][WIDTH]
   acc_t* inner_outer = copies + 2 * CHUNK * COPIES * WIDTH;              // [CHUNK][CHANNELS][2]
-  acc_t* outputs = inner_outer + 2 * CHUNK * CHANNELS;                   // [CHUNK][CHANNELS] if GATED
-  acc_t* warp_sums = outputs + GATED * CHUNK * CHANNELS;                 // [WARPS][CHUNK][B, C][WIDTH]
+  acc_t* warp_sums = inner_outer + 2 * CHUNK * CHANNELS;                 // [WARPS][CHUNK][B, C][WIDTH]
+  acc_t* starts_of_chunks = warp_sums + WARPS * CHUNK * 2 * WIDTH;       // [2][PAIR][SHARE][THREADS]
 
   const block_t k = block_of<CHANNELS>(s);
   const int thread = threadIdx.x, warp = thread / 32, lane = thread % LANES, column = thread % 32 / LANES;
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   const bool packed_coefficients =
       STATES % ITEMS == 0 && WIDTH % ITEMS == 0 && aligned16(B) && aligned16(C);
 
-  acc_t a[PAIR][SHARE], adjoint[PAIR][SHARE], rate_sum[PAIR][SHARE], saved[PAIR][SHARE];
+  acc_t a[PAIR][SHARE], adjoint[PAIR][SHARE], rate_sum[PAIR][SHARE];
 #pragma unroll
   for (int p = 0; p < PAIR; p++) {
 #pragma unroll
@@ -91,6 +91,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   }
 
+  // a state of this thread before a chunk: no other thread reads it
+  auto start_of = [&](int chunk, int p, int j) {
+    return starts_of_chunks + (((chunk & 1) * PAIR + p) * SHARE + j) * THREADS + thread;
+  };
   int next_mark = 0;
   marks_t own_marks;
 
@@ -140,18 +144,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         coefficients[(CHUNK + j) * WIDTH + q] = valid ? C[coefficients_of(s, order, k, t, true) + q] : T();
       }
     }
-    copy_async_commit();
-  };
-  auto fetch_state = [&](int chunk) {
 #pragma unroll
     for (int p = 0; p < PAIR; p++) {
 #pragma unroll
       for (int j = 0; j < SHARE; j++) {
         bool valid = channel[p] < k.count && state[j] < STATES;
-        index_t at = ((index_t)k.item * chunks + chunk) * STATES + state[j];
-        saved[p][j] = valid ? states[at * s.channels + k.channel + channel[p]] : acc_t(0);
+        index_t row = ((index_t)k.item * chunks + chunk) * STATES + state[j];
+        copy_async<sizeof(acc_t)>(start_of(chunk, p, j),
+                                  states + (valid ? row * s.channels + k.channel + channel[p] : 0),
+                                  valid * (int)sizeof(acc_t));
       }
     }
+    copy_async_commit();
   };
   auto transform = [&](int chunk) {
     own_marks = gather_marks(next_mark);
@@ -210,7 +214,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         acc_t inner = inner_outer[2 * (at + own)], outer = inner_outer[2 * (at + own) + 1];
 #if GATED
         acc_t gate = frozen ? acc_t(0) : ld(source[3 * CHUNK * CHANNELS + at]), sigmoid = fast_sigmoid(gate);
-        acc_t output = D ? fma(skip, x, outputs[at + own]) : outputs[at + own];
+        acc_t sum = pairs[2 * (at + own) + 1], output = D ? fma(skip, x, sum) : sum;
         acc_t slope = sigmoid * fma(gate, acc_t(1) - sigmoid, acc_t(1));
         st(&dz[target], frozen ? acc_t(0) : ld(source[2 * CHUNK * CHANNELS + at]) * output * slope);
 #endif
@@ -246,22 +250,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   };
 
   issue(last_chunk);
-  fetch_state(last_chunk);
   copy_async_wait<0>();
   __syncthreads();
   transform(last_chunk);
   for (int chunk = last_chunk; chunk >= first_chunk; chunk--) {
     __syncthreads();
-    acc_t start[PAIR][SHARE], h[CHUNK][PAIR][SHARE];
-#pragma unroll
-    for (int p = 0; p < PAIR; p++) {
-#pragma unroll
-      for (int j = 0; j < SHARE; j++) start[p][j] = saved[p][j];
-    }
-    if (chunk > first_chunk) {
-      issue(chunk - 1);
-      fetch_state(chunk - 1);
-    }
+    acc_t h[CHUNK][PAIR][SHARE];
+    if (chunk > first_chunk) issue(chunk - 1);
     const acc_t* own_b = copies + (column & (COPIES - 1)) * WIDTH + lane * SHARE;
     const acc_t* own_c = own_b + CHUNK * COPIES * WIDTH;
 #pragma unroll
@@ -275,7 +270,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         ld_row<2>(pairs + 2 * (t * CHANNELS + channel[p]), pair);
 #pragma unroll
         for (int j = 0; j < SHARE; j++) {
-          acc_t before = forgets ? acc_t(0) : t ? h[t ? t - 1 : 0][p][j] : start[p][j];
+          acc_t before = forgets ? acc_t(0) : t ? h[t ? t - 1 : 0][p][j] : *start_of(chunk, p, j);
           h[t][p][j] = fma(fast_exp2(pair[0] * a[p][j]), before, pair[1] * b[j]);
         }
       }
@@ -292,7 +287,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         ld_row<2>(pairs + 2 * (t * CHANNELS + channel[p]), pair);
 #pragma unroll
         for (int j = 0; j < SHARE; j++) {
-          acc_t before = forgets ? acc_t(0) : t ? h[t ? t - 1 : 0][p][j] : start[p][j], after = h[t][p][j];
+          acc_t before = forgets ? acc_t(0) : t ? h[t ? t - 1 : 0][p][j] : *start_of(chunk, p, j);
+          acc_t after = h[t][p][j];
           acc_t total = fma(c[j], ds, adjoint[p][j]);
           // no adjoint goes back beyond a start
           adjoint[p][j] = forgets ? acc_t(0) : fast_exp2(pair[0] * a[p][j]) * total;
@@ -344,7 +340,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int distance = PAIR; distance < LANES; distance *= 2)
         output[0] += __shfl_xor_sync(0xffffffffu, output[0], distance);
-      if (lane < PAIR) outputs[t * CHANNELS + channel[0]] = output[0];
+      // in place of step u, which every lane of the channel has read by now
+      __syncwarp();
+      if (lane < PAIR) pairs[2 * (t * CHANNELS + channel[0]) + 1] = output[0];
 #endif
     }
 #if CROSS
