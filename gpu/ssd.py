@@ -72,21 +72,22 @@ def ssd_scan_backward(dout, saved):
         ds = dy * scan.chunks(silu_forward(wide_z)[0])
     dh0 = None if h0 is None else device.empty(h0.shape, wide)
     # adjoints of the states behind each chunk
-    grown = ds * growth[..., None]
+    grown = scan.before_starts(ds * growth[..., None])
     behind = scan.passed(scan.transposed_product(scan.C, grown), dout.last_state, None, dh0, backward=True)
     inner = device.matmul(_by_head(ds), _by_head(scan.x).swapaxes(3, 4))
     weighed, inner, crossing = scan.weighed_backward(device.contiguous(inner))
-    to_behind = scan.group_product(scan.B, behind)
-    reached = _by_head(device.matmul(weighed.swapaxes(3, 4), _by_head(ds))) + fade[..., None] * to_behind
+    to_behind = scan.behind_starts(scan.group_product(scan.B, behind))
+    reached = scan.triangle(weighed, ds, turned=True) + fade[..., None] * to_behind
     of_group = inner.reshape(*inner.shape[:2], scan.g, -1, *inner.shape[3:]).sum(axis=3)
     faded = scan.x * (step * fade)[..., None]
-    dB = device.matmul(of_group.swapaxes(3, 4), scan.C) + device.matmul(
-        scan.columns(faded), behind.swapaxes(3, 4)
-    )
-    dC = device.matmul(of_group, scan.B) + device.matmul(scan.columns(grown), before.swapaxes(3, 4))
+    through_state = lambda a, states: device.matmul(scan.columns(a), states.swapaxes(3, 4)).swapaxes(2, 3)
+    dB = scan.triangle(of_group, _by_head(scan.C), turned=True)
+    dB = dB + scan.behind_starts(through_state(faded, behind))
+    dC = scan.triangle(of_group, _by_head(scan.B))
+    dC = dC + scan.before_starts(through_state(grown, before))
     by_input = (scan.x * reached).sum(axis=4)
-    from_before = (grown * scan.group_product(scan.C, before)).sum(axis=4)
-    to_after = (faded * to_behind).sum(axis=4)
+    from_before = (grown * scan.before_starts(scan.group_product(scan.C, before))).sum(axis=4)
+    to_after = (scan.behind_starts(faded) * to_behind).sum(axis=4)
     b, chunks, _, h, p = scan.x.shape
     through = (behind * before).reshape(b, chunks, scan.g, scan.n, h // scan.g, p).sum(axis=(3, 5))
     ddt, dA = scan.pulled_steps(by_input, from_before, to_after, through.reshape(b, chunks, h), crossing)
@@ -100,8 +101,8 @@ def ssd_scan_backward(dout, saved):
         fresh(dx),
         ddt,
         dA,
-        fresh(dB.swapaxes(2, 3)),
-        fresh(dC.swapaxes(2, 3)),
+        fresh(dB),
+        fresh(dC),
         dD,
         dz,
         None if saved.dt_bias is None else ddt.sum(axis=(0, 1)),
@@ -218,9 +219,34 @@ class _Scan:
         """Coefficients^T (n, q) times tokens (q, heads p)."""
         return self.device.matmul(coefficients.swapaxes(3, 4), self.columns(a))
 
+    def before_starts(self, a):
+        """(b, chunks, q, h or g, ...) with zeros at tokens of sequences that began within the chunk."""
+        return self._only(a, lambda part: part == 0)
+
+    def behind_starts(self, a):
+        """The same with zeros at all tokens but those of the last sequence of the chunk."""
+        return self._only(a, lambda part: part == part[:, :, -1:])
+
+    def _only(self, a, keep):
+        # not by a product with zero, which what is not finite would survive
+        if self._steps[2] is None:
+            return a
+        kept = keep(self.numbers[5][..., :: self.h // a.shape[3]])
+        return numpy.where(kept[..., None], a, self.wide.type(0))
+
+    def triangle(self, weights, right, turned=False):
+        """Weights (b, chunks, heads, q, q) times tokens (b, chunks, q, heads, columns); see the kernel."""
+        heads, columns = right.shape[3:]
+        out = self.device.empty(right.shape, self.wide)
+        args = *map(self.device.contiguous, (weights, self.numbers, right)), out, self._plane
+        sizes = self.q, self.h, heads, columns, turned
+        blocks = self.b * self.count * heads * -(-columns // 64)
+        self._launch("triangle", blocks, 256, (*args, *map(numpy.int32, sizes)))
+        return out
+
     def outputs(self, h0, states, last_state):
         """The outputs before D and the gate; fills states and last_state if they are wanted."""
-        faded = self.x * (self.numbers[0] * self.numbers[4])[..., None]
+        faded = self.behind_starts(self.x * (self.numbers[0] * self.numbers[4])[..., None])
         local = self.transposed_product(self.B, faded)
         return self.outputs_from(self.passed(local, h0, states, last_state))
 
@@ -232,8 +258,8 @@ class _Scan:
         sizes = map(numpy.int32, (self.q, self.h, self.g))
         self._launch("weigh", -(-weighed.size // 256), 256, (*args, *sizes))
         driven = self.x * self.numbers[0][..., None]
-        within = _by_head(self.device.matmul(weighed, _by_head(driven)))
-        return within + self.numbers[3][..., None] * self.group_product(self.C, before)
+        crossing = self.before_starts(self.group_product(self.C, before))
+        return self.triangle(weighed, driven) + self.numbers[3][..., None] * crossing
 
     def products(self):
         """C B^T of each chunk, (b, chunks, g, q, q)."""

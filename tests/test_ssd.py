@@ -204,6 +204,49 @@ def test_step_in_place(backend, bring):
     numpy.testing.assert_array_equal(back(state), back(want))
 
 
+TOKENS = ("x", "dt", "B", "C", "z")
+
+
+@pytest.fixture
+def packed():
+    """Three sequences over some chunks, each with a chunk to itself and sharing one with the next."""
+    a = drawn(2, 60, 4, 3, 5, g=2, D=True, z=True, dt_bias=True, h0=True, options={"dt_softplus": True})
+    starts = numpy.zeros((2, 60), bool)
+    starts[:, [20, 43]] = True
+    return a | {"sequence_starts": starts, "chunk_size": 8}
+
+
+@backends
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("name", TOKENS)
+@pytest.mark.parametrize("value", [numpy.nan, numpy.inf])
+def test_what_is_not_finite_changes_nothing_before_it(backend, bring, packed, name, value):
+    """Neither tokens before it, nor other sequences."""
+    to, back = bring
+    want = back(ops.ssd_scan(**to(packed)))
+    spoilt = packed | {name: packed[name].copy()}
+    spoilt[name][:, 30] = value
+    y = back(ops.ssd_scan(**to(spoilt)))
+    assert not numpy.isfinite(y[:, 30]).any()
+    for part in (slice(0, 30), slice(43, None)):
+        numpy.testing.assert_allclose(y[:, part], want[:, part], rtol=1e-12, atol=1e-13)
+
+
+@backends
+def test_a_cotangent_that_is_not_finite_changes_nothing_after_it(backend, bring, packed):
+    to, back = bring
+    y, saved = ops.ssd_scan.forward(**to(packed))
+    dy = cotangents(back(y))
+    spoilt = dy.copy()
+    spoilt[:, 30] = numpy.nan
+    want, got = (ops.ssd_scan.backward(to({"dy": d})["dy"], saved) for d in (dy, spoilt))
+    for name in TOKENS:
+        a, b = (back(getattr(gradients, f"d{name}")) for gradients in (got, want))
+        assert not numpy.isfinite(a[:, 30]).any()
+        for part in (slice(0, 20), slice(31, None)):
+            numpy.testing.assert_allclose(a[:, part], b[:, part], rtol=1e-11, atol=1e-12, err_msg=name)
+
+
 def test_rate_gradients_keep_their_digits_in_float32():
     """The adjoint of the decays is summed without differences: steep decays cost no digits."""
     if "cpu" not in BACKENDS:

@@ -52,10 +52,15 @@ extern "C" __global__ void __launch_bounds__(128)
   }
 }
 
-// e^(alpha[t] - alpha[s]) for s <= t of the same part, else 0; `first` is where the numbers of the chunk and head begin
+// whether s <= t and no sequence begins between; `first` is where the numbers of the chunk and head begin
+__device__ __forceinline__ bool joined(const T* numbers, index_t plane, index_t first, int h, int t, int s) {
+  const T* part = numbers + 5 * plane + first;
+  return s <= t && part[(index_t)t * h] == part[(index_t)s * h];
+}
+
+// e^(alpha[t] - alpha[s]) of tokens that are joined
 __device__ __forceinline__ T decay(const T* numbers, index_t plane, index_t first, int h, int t, int s) {
   index_t at = first + (index_t)t * h, as = first + (index_t)s * h;
-  if (s > t || numbers[5 * plane + at] != numbers[5 * plane + as]) return 0;
   return exp((numbers[plane + at] - numbers[plane + as]) + (numbers[2 * plane + at] - numbers[2 * plane + as]));
 }
 
@@ -69,9 +74,69 @@ extern "C" __global__ void __launch_bounds__(256)
   index_t place = at / q / q;
   int head = place % h;
   index_t chunk = place / h;
-  T d = decay(numbers, plane, chunk * q * h + head, h, t, s);
-  T product = products[((chunk * g + head / (h / g)) * q + t) * q + s];
-  weighed[at] = s > t ? (T)0 : product * d;
+  index_t first = chunk * q * h + head;
+  T value = 0;
+  if (joined(numbers, plane, first, h, t, s))
+    value = products[((chunk * g + head / (h / g)) * q + t) * q + s] * decay(numbers, plane, first, h, t, s);
+  weighed[at] = value;
+}
+
+// out[t, j] = sum over joined s of weights[t, s] right[s, j]; if `turned`, sum over s that t is joined to of weights[s, t]
+// right[s, j]. Other terms are left out, not multiplied by zero: what is not finite there must not come through.
+// weights (b, chunks, heads, q, q), one matrix for h / heads heads; right and out (b, chunks, q, heads, columns). A block
+// of 8 warps has one matrix and 64 columns, a lane two of them in every eighth row.
+extern "C" __global__ void __launch_bounds__(256)
+    triangle(const T* __restrict__ weights, const T* __restrict__ numbers, const T* __restrict__ right,
+             T* __restrict__ out, index_t plane, int q, int h, int heads, int columns, int turned) {
+  __shared__ T held[64][65];
+  __shared__ int low[64], high[64];
+  int tiles = (columns + 63) / 64;
+  index_t matrix = blockIdx.x / tiles, chunk = matrix / heads;
+  int head = matrix % heads, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  index_t first = chunk * q * h + head * (h / heads);
+  for (int i = threadIdx.x; i < q * q; i += blockDim.x) {
+    int t = i / q, s = i % q;
+    held[turned ? s : t][turned ? t : s] = weights[matrix * q * q + i];
+  }
+  for (int t = threadIdx.x; t < q; t += blockDim.x) {
+    int from = t, to = t + 1;
+    while (turned && to < q && joined(numbers, plane, first, h, to, t)) to++;
+    while (!turned && from > 0 && joined(numbers, plane, first, h, t, from - 1)) from--;
+    low[t] = from;
+    high[t] = to;
+  }
+  __syncthreads();
+  index_t token_step = (index_t)heads * columns, base = chunk * q * token_step + (index_t)head * columns;
+  int column = blockIdx.x % tiles * 64 + lane;
+  bool near = column < columns, far = column + 32 < columns;
+  T sums[8][2];
+  int from[8], to[8];
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    int t = warp + 8 * i;
+    sums[i][0] = sums[i][1] = 0;
+    from[i] = t < q ? low[t] : 0;
+    to[i] = t < q ? high[t] : 0;
+  }
+  for (int s = 0; s < q; s++) {
+    const T* row = right + base + s * token_step + column;
+    T a = near ? row[0] : (T)0, b = far ? row[32] : (T)0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      if (s >= from[i] && s < to[i]) {
+        T weight = held[warp + 8 * i][s];
+        sums[i][0] += weight * a;
+        sums[i][1] += weight * b;
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    int t = warp + 8 * i;
+    T* row = out + base + t * token_step + column;
+    if (t < q && near) row[0] = sums[i][0];
+    if (t < q && far) row[32] = sums[i][1];
+  }
 }
 
 // one block of 64 threads per chunk and head, q <= 64: weighed as above; inner (b, chunks, h, q, q) *= decay step;
@@ -90,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(64)
     for (int t = q - 1; t >= 0; t--) {
       index_t at = (place * q + t) * q + s;
       T product = 0, pulled = 0;
-      if (s <= t) {
+      if (joined(numbers, plane, first, h, t, s)) {
         T d = decay(numbers, plane, first, h, t, s);
         product = products[((chunk * g + head / (h / g)) * q + t) * q + s];
         pulled = inner[at] * d * step;
@@ -130,8 +195,10 @@ extern "C" __global__ void __launch_bounds__(256)
     index_t chunk = item * chunks + (backward ? chunks - 1 - i : i);
     before[chunk * size + place] = value;
     if (states) states[chunk * size + ((index_t)head * n + row) * p + column] = value;
-    T whole = numbers[3 * plane + (chunk * q + q - 1) * h + head];
-    value = whole * value + local[chunk * size + place];
+    index_t end = (chunk * q + q - 1) * h + head;
+    T added = local[chunk * size + place];
+    // what came before a sequence that began in the chunk is forgotten, finite or not
+    value = numbers[5 * plane + end] ? added : numbers[3 * plane + end] * value + added;
   }
   if (last) last[own] = value;
 }
@@ -149,7 +216,8 @@ extern "C" __global__ void __launch_bounds__(128)
   int head = at % h;
   index_t chunk = at / h % chunks, item = at / h / chunks;
   index_t first = (item * chunks + chunk) * q * h + head;
-  T later = 0, earlier = through[at] * numbers[3 * plane + first + (index_t)(q - 1) * h], sum = 0;
+  index_t end = first + (index_t)(q - 1) * h;
+  T later = 0, earlier = numbers[5 * plane + end] ? (T)0 : through[at] * numbers[3 * plane + end], sum = 0;
   for (int t = q - 1; t >= 0; t--) {
     index_t to = first + (index_t)t * h;
     later += from_before[to];

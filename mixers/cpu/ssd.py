@@ -18,7 +18,7 @@ _HEADS = (4, 3, 2, 1)
 
 # tasks below which heads are not put together, values of a state that a task passes on, and heads of a task of a single
 # step
-_TASKS = 16
+_TASKS = 8
 _PASSED = 1024
 _UPDATED = 8
 
