@@ -4,18 +4,17 @@ from types import SimpleNamespace
 
 import numpy
 
-from mixers.cpu import aligned, scan_kernels
+from mixers.cpu import aligned, scan_linear
 from mixers.cpu.aligned import flat
 from mixers.cpu.runner import run
+from mixers.cpu.scan_backward import backward
+from mixers.cpu.scan_common import ONE
+from mixers.cpu.scan_forward import forward
+from mixers.cpu.scan_plan import Plan, flattened, rates
+from mixers.cpu.scan_segments import segment_sums
+from mixers.cpu.scan_update import update
 from mixers.cpu.simd import lanes
 from mixers.sequences import frozen_steps, zeroed
-
-# blocks of channels below which the tokens are cut into segments, and the length of those
-_FEW = 4
-_SEGMENT_CHUNKS = 128
-
-# bytes of an array that the caches hold beside the others
-_CACHED = 1 << 23
 
 # channels of a task of a single step
 _UPDATED = 256
@@ -27,7 +26,7 @@ def linear_scan_forward(
     """One sweep over the tokens per block of channels; decays are 0 at a start and 1 at padding."""
     a, b = _linear_inputs(a, b, sequence_starts, mask)
     h, held = aligned.empty(a.shape, a.dtype), _start(h0, a)
-    _run_linear(scan_kernels.linear_forward, a, reverse, flat(a), flat(b), held.reshape(-1), h.reshape(-1))
+    _run_linear(scan_linear.linear_forward, a, reverse, flat(a), flat(b), held.reshape(-1), h.reshape(-1))
     return (h, held if return_last_state else None), ()
 
 
@@ -39,7 +38,7 @@ def linear_scan_backward(dout, saved):
     held, adjoint = _start(h0, a), _start(dout.last_state, a)
     da, db = aligned.empty(a.shape, a.dtype), aligned.empty(a.shape, a.dtype)
     arrays = (flat(dh), flat(a), flat(b), *(x.reshape(-1) for x in (held, adjoint, da, db)))
-    _run_linear(scan_kernels.linear_backward, a, saved.reverse, *arrays)
+    _run_linear(scan_linear.linear_backward, a, saved.reverse, *arrays)
     if starts is not None:
         da = zeroed(da, ~starts)
     return zeroed(da, mask), zeroed(db, mask), None if h0 is None else adjoint
@@ -87,24 +86,23 @@ def selective_scan_forward(
     """One sweep over the tokens per block of channels; few and long sequences are cut into segments."""
     delta = frozen_steps(delta, mask, delta_bias, delta_softplus)
     u, B, C, z = (zeroed(x, mask) for x in (u, B, C, z))
-    plan = _Plan(u, A, B, delta_softplus, reverse, order, sequence_starts)
+    plan = _plan(u, A, B, delta_softplus, reverse, order, sequence_starts)
     b, l, c, _, n = plan.sizes
     y = aligned.empty(u.shape, u.dtype)
-    last_state = aligned.empty((b, n, c), u.dtype)
-    states = aligned.empty((b, -(-l // scan_kernels.CHUNK), n, c) if save else 0, u.dtype)
-    arrays = (*_flattened(u, delta, _rates(A), B, C, D, z, delta_bias), plan.resets)
-    starts = plan.boundaries(h0, arrays[0], arrays, backward=False)
-    if l == 0:
-        last_state[...] = starts[:, 0]
+    last_state = aligned.empty((b, n, c) if return_last_state else 0, u.dtype)
+    states = plan.states(u.dtype)[0] if save else aligned.empty(0, u.dtype)
+    arrays = _arrays(u, delta, A, B, C, D, z, delta_bias, sequence_starts)
+    starts = _boundaries(plan, h0, arrays[0], arrays, backward=False)
+    if l == 0 and return_last_state:
+        last_state[...] = 0 if h0 is None else h0.swapaxes(1, 2)
     elif y.size:
         run(
-            scan_kernels.forward,
+            forward,
             plan.count,
             arrays,
-            *(starts.reshape(-1), last_state.reshape(-1), y.reshape(-1), states.reshape(-1)),
+            *(starts, last_state.reshape(-1), y.reshape(-1), states.reshape(-1)),
             *plan.geometry,
-            plan.block,
-            delta_softplus,
+            *(plan.block, ONE, delta_softplus),
             work=u.size * (12 * n + 20),
         )
     return (zeroed(y, mask), _as_state(last_state) if return_last_state else None), (
@@ -117,41 +115,32 @@ def selective_scan_backward(dout, saved):
     A, h0, mask = saved.A, saved.h0, saved.mask
     delta = frozen_steps(saved.delta, mask, saved.delta_bias, saved.delta_softplus)
     u, B, C, z = (zeroed(x, mask) for x in (saved.u, saved.B, saved.C, saved.z))
-    plan = _Plan(u, A, B, saved.delta_softplus, saved.reverse, saved.order, saved.sequence_starts)
-    b, l, c, g, n = plan.sizes
+    plan = _plan(u, A, B, saved.delta_softplus, saved.reverse, saved.order, saved.sequence_starts)
+    b, l, c, _, n = plan.sizes
     dy = flat(numpy.zeros(u.shape, u.dtype) if dout.y is None else zeroed(dout.y, mask))
-    arrays = (*_flattened(u, delta, _rates(A), B, C, saved.D, z, saved.delta_bias), plan.resets)
-    ends = plan.boundaries(dout.last_state, dy, arrays, backward=True)
+    arrays = _arrays(u, delta, A, B, C, saved.D, z, saved.delta_bias, saved.sequence_starts)
+    ends = _boundaries(plan, dout.last_state, dy, arrays, backward=True)
     du, ddelta = aligned.empty(u.shape, u.dtype), aligned.empty(u.shape, u.dtype)
     dz = aligned.empty(u.shape if z is not None else 0, u.dtype)
-    dA, dD, dbias = (aligned.zeros((b * plan.segments, k, c), u.dtype) for k in (n, 1, 1))
-    dB, dC = aligned.empty(B.shape, u.dtype), aligned.empty(B.shape, u.dtype)
-    dh0 = aligned.empty((b, n, c), u.dtype)
-    if l == 0:
-        dh0[...] = ends[:, 0]
+    dA, dD, dbias = plan.sums(u.dtype)
+    dh0 = aligned.empty((b, n, c) if h0 is not None else 0, u.dtype)
+    partial = plan.partial(u.dtype)
+    if l == 0 and h0 is not None:
+        dh0[...] = 0 if dout.last_state is None else dout.last_state.swapaxes(1, 2)
     elif u.size:
-        partial = aligned.empty((plan.parts, dB.size * 2), u.dtype)
         run(
-            scan_kernels.backward,
+            backward,
             plan.count,
             arrays,
-            *(dy, flat(saved.states), ends.reshape(-1)),
+            *(dy, flat(saved.states), ends),
             tuple(a.reshape(-1) for a in (du, ddelta, dz, partial)),
-            *(a.reshape(-1) for a in (dA, dh0, dD, dbias)),
+            tuple(a.reshape(-1) for a in (dA, dh0, dD, dbias)),
             *plan.geometry,
-            plan.block,
-            saved.delta_softplus,
+            *(plan.block, ONE, saved.delta_softplus),
             work=u.size * (40 * n + 60),
         )
-        rows = b * l * g
-        run(
-            scan_kernels.gather,
-            -(-rows // scan_kernels.GATHERED),
-            *(partial.reshape(-1), dB.reshape(-1), dC.reshape(-1)),
-            *(rows, n, plan.parts, plan.block),
-            work=partial.size,
-        )
-    ddelta_bias = None if saved.delta_bias is None else dbias.sum(axis=(0, 1))
+    dB, dC = plan.gathered(partial)
+    ddelta_bias = None if saved.delta_bias is None else dbias[0].sum(axis=(0, 1))
     if mask is not None:
         ddelta = zeroed(ddelta, mask)
         if ddelta_bias is not None:
@@ -159,10 +148,10 @@ def selective_scan_backward(dout, saved):
     return (
         du,
         ddelta,
-        numpy.ascontiguousarray(dA.sum(axis=0).T),
+        numpy.ascontiguousarray(dA[0].sum(axis=0).T),
         dB,
         dC,
-        None if saved.D is None else dD.sum(axis=(0, 1)),
+        None if saved.D is None else dD[0].sum(axis=(0, 1)),
         None if z is None else dz,
         ddelta_bias,
         None if h0 is None else _as_state(dh0),
@@ -190,9 +179,9 @@ def selective_state_update_forward(
     in_place = out_state is not None and out_state.flags.c_contiguous and out_state.flags.writeable
     new_state = out_state if in_place else aligned.empty(state.shape, u.dtype)
     run(
-        scan_kernels.update,
+        update,
         b * -(-c // _UPDATED),
-        _flattened(u, delta, A, B, C, D, z, delta_bias),
+        flattened(u, delta, A, B, C, D, z, delta_bias),
         *(flat(state), new_state.reshape(-1), y.reshape(-1)),
         *((b, c, g, n), _UPDATED, delta_softplus),
         work=state.size * 12,
@@ -217,71 +206,48 @@ def selective_state_update_backward(dout, saved):
     return dstate, first(du), first(ddelta), dA, first(dB), first(dC), dD, first(dz), ddelta_bias
 
 
-def _flattened(*arrays):
-    """Each array in one axis, of none where there is none."""
-    none = numpy.empty(0, arrays[0].dtype)
-    return tuple(none if a is None else flat(a) for a in arrays)
+def _arrays(u, delta, A, B, C, D, z, delta_bias, starts):
+    """The arrays of the kernels, flat."""
+    resets = flat(numpy.empty(0, bool) if starts is None else starts)
+    return (*flattened(u, delta, rates(A), B, C, D, z, delta_bias), resets)
 
 
-class _Plan:
-    """How a selective scan is cut into tasks; it depends on the arguments alone, never on the threads."""
-
-    def __init__(self, u, A, B, softplus, reverse, order, starts):
-        b, l, c = u.shape
-        g, n = B.shape[2:]
-        self.sizes = (b, l, c, g, n)
-        w = lanes(u)
-        blocks = b * g * -(-(c // g) // w)
-        # wide tasks share sums over channels, and read whole stretches of memory
-        width = w * min(max(blocks // (32 if u.nbytes < _CACHED else 8), 1), 8)
-        self.parts = -(-(c // g) // width)
-        length = _SEGMENT_CHUNKS * scan_kernels.CHUNK
-        # segments need decays that vanish; NaN in A must take the plain way
-        cut = blocks < _FEW and l > 2 * length and softplus and starts is None and bool((A <= 0).all())
-        self.segments = -(-l // length) if cut else 1
-        segment_chunks = _SEGMENT_CHUNKS if cut else -(-l // scan_kernels.CHUNK)
-        self.count = b * g * self.parts * self.segments
-        self.tokens = numpy.arange(l) if order is None else order.astype(numpy.int64)
-        if reverse:
-            self.tokens = self.tokens[::-1].copy()
-        self.resets = flat(numpy.empty(0, bool) if starts is None else starts)
-        self.geometry = (self.tokens, self.sizes, (self.segments, segment_chunks, self.parts, width))
-        self.block = (0,) * max(i for i in range(1, scan_kernels.BLOCK + 1) if n % i == 0)
-
-    def boundaries(self, given, source, arrays, backward):
-        """States before each segment, or adjoints behind each: (b, segments, n, c).
-
-        A product of decays over a segment is the power of one sum of steps, so that all segments can be
-        summed up at once and then be joined one after the other.
-        """
-        b, _, c, _, n = self.sizes
-        joined = aligned.zeros((b, self.segments, n, c), source.dtype)
-        walk = range(self.segments)[::-1] if backward else range(self.segments)
-        if given is not None:
-            joined[:, walk[0]] = given.swapaxes(1, 2)
-        if self.segments > 1:
-            sums = aligned.empty(joined.shape, source.dtype)
-            totals = aligned.empty((b, self.segments, c), source.dtype)
-            run(
-                scan_kernels.segment_sums,
-                self.count,
-                *(source, arrays, sums.reshape(-1), totals.reshape(-1)),
-                *self.geometry,
-                backward,
-            )
-            rates = arrays[2].reshape(n, c)
-            for before, after in zip(walk, walk[1:]):
-                decay = numpy.exp2(totals[:, before, None] * rates)
-                joined[:, after] = decay * joined[:, before] + sums[:, before]
-        return joined
+def _plan(u, A, B, softplus, reverse, order, starts):
+    """How a scan in one direction is cut into tasks."""
+    tokens = numpy.arange(u.shape[1]) if order is None else order
+    # segments need decays that vanish; NaN in A must take the plain way
+    segments = softplus and starts is None and bool((A <= 0).all())
+    return Plan(u, *B.shape[2:], (tokens[::-1] if reverse else tokens)[None], segments=segments)
 
 
-def _rates(A):
-    """A by rows of states (n, c), in powers of two."""
-    rates = A.T * A.dtype.type(scan_kernels.LOG2_E)
-    # one NaN for all: some others would not survive the scaling of exponents
-    rates[numpy.isnan(rates)] = numpy.nan
-    return rates
+def _boundaries(plan, given, source, arrays, backward):
+    """States before each segment, or adjoints behind each, flat (b, segments, n, c); none if they are all zero.
+
+    A product of decays over a segment is the power of one sum of steps, so that all segments can be summed up at
+    once and then be joined one after the other.
+    """
+    b, _, c, _, n = plan.sizes
+    if given is None and plan.segments == 1:
+        return aligned.empty(0, source.dtype)
+    joined = aligned.zeros((b, plan.segments, n, c), source.dtype)
+    walk = range(plan.segments)[::-1] if backward else range(plan.segments)
+    if given is not None:
+        joined[:, walk[0]] = given.swapaxes(1, 2)
+    if plan.segments > 1:
+        sums = aligned.empty(joined.shape, source.dtype)
+        totals = aligned.empty((b, plan.segments, c), source.dtype)
+        run(
+            segment_sums,
+            plan.count,
+            *(source, arrays, sums.reshape(-1), totals.reshape(-1)),
+            *plan.geometry,
+            backward,
+        )
+        by_state = arrays[2].reshape(n, c)
+        for before, after in zip(walk, walk[1:]):
+            decay = numpy.exp2(totals[:, before, None] * by_state)
+            joined[:, after] = decay * joined[:, before] + sums[:, before]
+    return joined.reshape(-1)
 
 
 def _as_state(rows):
