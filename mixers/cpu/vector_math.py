@@ -289,9 +289,8 @@ def _sincos_lanes(x):
     return sines, cosines
 
 
-def _sincos_single(x):
-    if any_lane(abs(x) > 2e4):
-        return _sincos_lanes(x)
+@helper
+def _sincos_near(x):
     shifted = mul_add(x, 2 / math.pi, _ROUND)
     k = shifted - _ROUND
     # k pi / 2 in three parts, of which the first two are exact
@@ -307,6 +306,16 @@ def _sincos_single(x):
     return from_bits(sines), from_bits(cosines)
 
 
+def _sincos_single(x):
+    return _sincos_lanes(x) if any_lane(far(x)) else _sincos_near(x)
+
+
+@helper
+def far(x):
+    """Mask of the lanes that are too large for :func:`sincos_near`."""
+    return abs(x) > 2e4
+
+
 def sincos(x):
     """Sine and cosine of a vector as a pair, within 1e-7; within 1.6 ulp on [-30, 30]."""
     raise NotImplementedError("sincos is for kernels")
@@ -317,3 +326,15 @@ def _sincos(x):
     if not isinstance(x, Vector) or not x.floating:
         return None
     return _sincos_single if x.element == types.float32 else _sincos_lanes.py_func
+
+
+def sincos_near(x):
+    """:func:`sincos` without its test for lanes that are :func:`far`, which takes as long as the rest."""
+    raise NotImplementedError("sincos_near is for kernels")
+
+
+@overload(sincos_near, jit_options=INLINED)
+def _sincos_of_near(x):
+    if not isinstance(x, Vector) or not x.floating:
+        return None
+    return _sincos_near.py_func if x.element == types.float32 else _sincos_lanes.py_func
