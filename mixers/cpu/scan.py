@@ -52,8 +52,8 @@ def _linear_inputs(a, b, starts, mask):
 def _run_linear(kernel, a, reverse, *arrays):
     b, _, c = a.shape
     w = lanes(a)
-    # whole cache lines side by side, but enough tasks
-    width = w * min(max(b * -(-c // w) // 16, 1), 8)
+    # memory is fastest where whole rows follow each other, and few tasks are enough for all that it gives
+    width = w * min(max(b * -(-c // w) // 4, 1), 32)
     run(kernel, b * -(-c // width) if a.size else 0, *arrays, a.shape, width, reverse, work=3 * a.size)
 
 
