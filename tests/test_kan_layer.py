@@ -242,3 +242,33 @@ def test_any_shape(rows, i, g, o, basis, order, dtype):
     assert_close("y", got, want, FORWARD[dtype], floor=scale)
     assert_close("dx", gradients["x"], want_gradients.dx, BACKWARD[dtype], floor=g * o**0.5)
     assert_close("dw", gradients["w"], want_gradients.dw, BACKWARD[dtype], floor=rows**0.5)
+
+
+@pytest.mark.parametrize("always", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("g", "order", "o"), [(5, 1, 3), (7, 3, 33), (8, 3, 130), (24, 2, 17), (9, 7, 64)])
+def test_both_forms_of_bsplines(monkeypatch, always, dtype, g, order, o):
+    """The CPU has a dense form and one that looks at the non-zero functions only; which runs depends on sizes."""
+    needs("cpu")
+    monkeypatch.setattr("mixers.cpu.kan_spline.suits", lambda g, order: always)
+    rng = numpy.random.default_rng(g)
+    draw = lambda *shape: rng.standard_normal(shape).astype(dtype)
+    # rows beyond the knots, at the ends where functions are missing, and more than one block of rows
+    t = knots(17, g + order + 1, -1.5, 1.0)(rng).astype(dtype)
+    arguments = {"x": draw(300, 17), "w": draw(17, g, o), "first": t, "order": order}
+    arguments["x"][:40, 3] = t[3, 0] + 1e-3
+    dout = draw(300, o)
+    want, want_gradients = reference(ops.kan_contract, arguments, dout)
+    (got,), gradients = run(ops.kan_contract, arguments, dout, "cpu")
+    assert_close("y", got, want, FORWARD[dtype])
+    assert_close("dx", gradients["x"], want_gradients.dx, BACKWARD[dtype])
+    assert_close("dw", gradients["w"], want_gradients.dw, BACKWARD[dtype])
+
+
+@pytest.mark.parametrize(("g", "local"), [(7, False), (8, True), (53, True)])
+def test_many_bsplines_take_the_local_form(monkeypatch, g, local):
+    needs("cpu")
+    taken = []
+    monkeypatch.setattr("mixers.cpu.kan_spline.forward", lambda x, w, *_: taken.append(1) or x @ w[:, 0])
+    ops.kan_contract(numpy.zeros((4, 3)), numpy.zeros((3, g, 2)))
+    assert bool(taken) == local

@@ -16,6 +16,13 @@ KINDS = {"bspline": BSPLINE, "fourier": FOURIER, "rbf": RADIAL, "chebyshev": CHE
 _RESEED = 16
 
 
+def all_knots(g, first, order, low, high):
+    """The given knots, or even ones for all inputs; float64 (i, g + order + 1) or (1, g + order + 1)."""
+    if first is not None:
+        return first.astype(numpy.float64)
+    return low + (high - low) / (g - order) * numpy.arange(-order, g + 1)[None]
+
+
 def tables(g, first, second, basis, order, low, high, width, dtype):
     """One row of numbers per input, or a single row for all: (rows, length) of the dtype.
 
@@ -23,10 +30,7 @@ def tables(g, first, second, basis, order, low, high, width, dtype):
     there are knots. Radial: centres, then 1 / widths. ReLU: starts, then ends.
     """
     if basis == "bspline":
-        if first is None:
-            step = (high - low) / (g - order)
-            first = low + step * numpy.arange(-order, g + 1)[None]
-        knots = first.astype(numpy.float64)
+        knots = all_knots(g, first, order, low, high)
         rows = numpy.zeros((knots.shape[0], order + 1, knots.shape[1]))
         rows[:, 0] = knots
         for q in range(1, order + 1):

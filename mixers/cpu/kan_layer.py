@@ -2,7 +2,8 @@
 
 Rows of x are turned so that the lanes are rows while functions are evaluated. Then a block of the expansion,
 which stays in the second-level cache, is a factor of :func:`mixers.cpu.matrix.multiply_panel`. In the backward
-E = w dy^T has its rows in the lanes, too, so that the sum over the functions needs no turning.
+E = w dy^T has its rows in the lanes, too, so that the sum over the functions needs no turning. Many B-splines, of
+which few are not zero, go through :mod:`mixers.cpu.kan_spline`.
 """
 
 import functools
@@ -10,13 +11,14 @@ import math
 
 import numpy
 
-from mixers.cpu import aligned, matrix
+from mixers.cpu import aligned, kan_spline, matrix
 from mixers.cpu.aligned import first_aligned
-from mixers.cpu.kan_basis import KINDS, RADIAL, RELU, pull, tables, values
+from mixers.cpu.kan_basis import KINDS, RADIAL, RELU, all_knots, pull, tables, values
 from mixers.cpu.matrix import fill_panel, fill_panel_transposed, multiply_panel, panel_width
 from mixers.cpu.reduction import sum_rows
-from mixers.cpu.runner import helper, kernel, routine, run, tasks
-from mixers.cpu.simd import lanes, load, load_first, square_tile, store, store_first, sum_lanes, transpose
+from mixers.cpu.runner import helper, kernel, run, tasks
+from mixers.cpu.simd import lanes, load, store, sum_lanes
+from mixers.cpu.turn import turn, turn_back
 
 # functions of a block of the expansion, forward and in the gradient of w; steps of a sum over outputs
 _FUNCTIONS, _COLUMNS, _DEPTH = 256, 112, 512
@@ -30,6 +32,10 @@ def kan_contract_forward(
     x, w, first=None, second=None, basis="bspline", order=3, low=-1.0, high=1.0, width=None, save=True
 ):
     """Tasks are blocks of rows; all outputs of a block follow from one expansion."""
+    knots = _local_knots(x, w, first, basis, order, low, high)
+    if knots is not None:
+        rows = x.reshape(-1, w.shape[0])
+        return kan_spline.forward(rows, w, knots, order).reshape(*x.shape[:-1], w.shape[2]), ()
     call = _Call(x, w, first, second, basis, order, low, high, width)
     y = aligned.empty((*x.shape[:-1], call.o), x.dtype)
     if not call.size:
@@ -47,6 +53,11 @@ def kan_contract_backward(dout, saved):
     """dx by panels of rows; dw by blocks of inputs and slices of rows."""
     x, w = saved.x, saved.w
     options = (saved.basis, saved.order, saved.low, saved.high, saved.width)
+    knots = _local_knots(x, w, saved.first, *options[:-1])
+    if knots is not None:
+        rows, drows = x.reshape(-1, w.shape[0]), dout.reshape(-1, w.shape[2])
+        dx, dw = kan_spline.backward(rows, drows, w, knots, saved.order)
+        return dx.reshape(x.shape), dw, None, None
     call = _Call(x, w, saved.first, saved.second, *options)
     learnt = saved.first is not None and call.kind in (RADIAL, RELU)
     if not call.size:
@@ -66,6 +77,13 @@ def kan_contract_backward(dout, saved):
         return dx, dw.reshape(w.shape), None, None
     dfirst, dsecond = numpy.moveaxis(sum_rows(parts).reshape(call.i, call.g, 2), 2, 0)
     return dx, dw.reshape(w.shape), dfirst, dsecond
+
+
+def _local_knots(x, w, first, basis, order, low, high):
+    """The knots, if there is something to do and the form for B-splines suits it best."""
+    if basis != "bspline" or not (x.size and w.size and kan_spline.suits(w.shape[1], order)):
+        return None
+    return all_knots(w.shape[1], first, order, low, high)
 
 
 def _weights(call, rows, drows, none, dtype):
@@ -94,42 +112,6 @@ class _Call:
         self.table = aligned.flat(table)
         step = table.shape[1] if len(table) > 1 else 0
         self.sizes = (self.m, self.i, self.g, self.o, order, step)
-
-
-@routine
-def turn(source, out, rows, columns, stride):
-    """out[j stride + r] = source[r, j] for r < rows and j < columns; zero for further r below the stride.
-
-    `source` is (array, offset, step from row to row), `out` (array, offset), the stride whole vectors.
-    """
-    (X, x, x_row), (P, p) = source, out
-    n = lanes(P)
-    square = square_tile(P)
-    for first in range(0, stride, n):
-        for j in range(0, columns, n):
-            inside = min(n, columns - j)
-            for r in range(n):
-                count = inside if first + r < rows else 0
-                square[r] = load_first(X, x + (first + r) * x_row + j, count)
-            transpose(square)
-            for i in range(inside):
-                store(P, p + (j + i) * stride + first, square[i])
-
-
-@routine
-def turn_back(source, out, rows, columns, stride):
-    """out[r, j] = source[j stride + r] for r < rows and j < columns; `out` is (array, offset, row step)."""
-    (P, p), (X, x, x_row) = source, out
-    n = lanes(P)
-    square = square_tile(P)
-    for first in range(0, rows, n):
-        for j in range(0, columns, n):
-            inside = min(n, columns - j)
-            for i in range(n):
-                square[i] = load(P, p + (j + min(i, inside - 1)) * stride + first)
-            transpose(square)
-            for r in range(min(n, rows - first)):
-                store_first(X, x + (first + r) * x_row + j, square[r], inside)
 
 
 @helper

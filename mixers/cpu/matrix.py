@@ -169,10 +169,10 @@ def activate_block(kind, Y, y, y_row, rows, columns):
             store_first(Y, place, activate(kind, load_first(Y, place, count)), count)
 
 
-def pack(w):
-    """All panels of a matrix w (depth, columns), one after the other."""
+def pack(w, vectors=_VECTORS):
+    """All panels of a matrix w (depth, columns), one after the other; of so many vectors each."""
     depth, columns = w.shape
-    width = _VECTORS * lanes(w)
+    width = vectors * lanes(w)
     panels = aligned.empty((-(-columns // width), depth, width), w.dtype)
     whole = columns - columns % width
     panels[: whole // width] = w[:, :whole].reshape(depth, whole // width, width).swapaxes(0, 1)
