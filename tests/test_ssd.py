@@ -207,11 +207,13 @@ def test_step_in_place(backend, bring):
 TOKENS = ("x", "dt", "B", "C", "z")
 
 
-@pytest.fixture
-def packed():
+# with few heads in the batch the CPU computes chunks apart
+@pytest.fixture(params=[1, 3], ids=["few-heads", "many-heads"])
+def packed(request):
     """Three sequences over some chunks, each with a chunk to itself and sharing one with the next."""
-    a = drawn(2, 60, 4, 3, 5, g=2, D=True, z=True, dt_bias=True, h0=True, options={"dt_softplus": True})
-    starts = numpy.zeros((2, 60), bool)
+    b = request.param
+    a = drawn(b, 60, 4, 3, 5, g=2, D=True, z=True, dt_bias=True, h0=True, options={"dt_softplus": True})
+    starts = numpy.zeros((b, 60), bool)
     starts[:, [20, 43]] = True
     return a | {"sequence_starts": starts, "chunk_size": 8}
 

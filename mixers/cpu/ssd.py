@@ -16,9 +16,10 @@ from mixers.sequences import zeroed
 _LONGEST = 64
 _HEADS = (4, 3, 2, 1)
 
-# tasks below which heads are not put together, values of a state that a task passes on, and heads of a task of a single
-# step
+# tasks below which heads are not put together, chunks too few to be computed apart, values of a state that a task
+# passes on, and heads of a task of a single step
 _TASKS = 8
+_FEW_CHUNKS = 4
 _PASSED = 1024
 _UPDATED = 8
 
@@ -109,7 +110,7 @@ class _Scan:
         (b, l, h, p), (g, n) = x.shape, B.shape[2:]
         self.q = min(chunk_size, _LONGEST, max(l, 1))
         chunks = -(-l // self.q)
-        self.apart = b * h < _TASKS and chunks > 1
+        self.apart = b * h < _TASKS and chunks > _FEW_CHUNKS
         self.slots = b * chunks if self.apart else b
         self.heads = _heads(self.slots, h, g)
         self.parts = h // g // self.heads
