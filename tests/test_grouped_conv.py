@@ -18,6 +18,15 @@ class TestGroupedConv1d(OpSuite):
         Case("groups", {"x": (3, 7, 8), "w": (5, 4, 6), "b": (6,)}, {"groups": 2}),
         Case("depthwise", {"x": (2, 5, 33), "w": (7, 1, 33)}, {"groups": 33}),
         Case("kernel-one", {"x": (1, 4, 3), "w": (1, 3, 8)}),
+        # a single tap: products of matrices, with tails of rows and columns
+        Case("products", {"x": (3, 43, 12), "w": (1, 3, 140), "b": (140,)}, {"groups": 4}),
+        Case("products-of-one", {"x": (2, 9, 3), "w": (1, 1, 99)}, {"groups": 3}),
+        Case("single-tap-depthwise", {"x": (2, 9, 5), "w": (1, 1, 10)}, {"groups": 5}),
+        Case(
+            "many-rows", {"x": (2, 700, 6), "w": (1, 3, 66)}, {"groups": 2}, emulated=False, differences=False
+        ),
+        Case("deep", {"x": (1, 9, 1100), "w": (1, 550, 6)}, {"groups": 2}, emulated=False, differences=False),
+        Case("products-of-nothing", {"x": (2, 0, 4), "w": (1, 2, 4), "b": (4,)}, {"groups": 2}),
         Case("kernel-over-tokens", {"x": (1, 2, 4), "w": (7, 2, 4)}, {"groups": 2}),
         Case("long", {"x": (1, 1025, 16), "w": (3, 16, 8), "b": (8,)}, emulated=False, differences=False),
         Case("no-tokens", {"x": (2, 0, 4), "w": (3, 2, 4), "b": (4,)}, {"groups": 2}),
