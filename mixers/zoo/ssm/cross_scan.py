@@ -23,36 +23,9 @@ _LAWS = {
 
 
 def cross_orders(h, w):
-    """Rows, columns, and both backwards."""
+    """Rows, columns, and both backwards: (4, h w)."""
     forward = [orders.raster(h, w), orders.column(h, w)]
-    return forward + [orders.backwards(o) for o in forward]
-
-
-def directed_scan(p, u, visits, rank, n):
-    """The sum of four scans of u (b, l, e), each with parameters of its own and an order of the tokens.
-
-    All coefficients come from one product.
-    """
-    e = u.shape[-1]
-    w_x = p.w_x.transpose(1, 0, 2).reshape(e, 4 * (rank + 2 * n))
-    parts = split(ops.linear(u, w_x), [rank, n, n] * 4)
-    A, group = rates(p.A_log), (*u.shape[:2], 1, n)
-    total = None
-    for k, order in enumerate(visits):
-        r, B, C = parts[3 * k : 3 * k + 3]
-        s = ops.selective_scan(
-            u,
-            ops.linear(r, p.w_dt[k]),
-            A[k],
-            B.reshape(group),
-            C.reshape(group),
-            p.D[k],
-            delta_bias=p.dt_bias[k],
-            delta_softplus=True,
-            order=order,
-        )
-        total = s if total is None else total + s
-    return total
+    return numpy.stack(forward + [orders.backwards(o) for o in forward])
 
 
 class CrossScan(SelectiveLaw, Mixer):
@@ -87,9 +60,19 @@ class CrossScan(SelectiveLaw, Mixer):
         return activation(v if p.conv_w is None else ops.depthwise_conv2d(v, p.conv_w, p.conv_b))
 
     def _scan(self, p, u, visits):
-        """The sum of the four scans over the grid of u (b, h, w, e)."""
-        tokens = u.reshape(u.shape[0], -1, u.shape[-1])
-        return directed_scan(p, tokens, visits, self._rank, self.d_state).reshape(u.shape)
+        """The sum of four scans over the grid of u (b, h, w, e); all coefficients come from one product."""
+        (b, h, w, e), n, rank = u.shape, self.d_state, self._rank
+        l = h * w
+        tokens = u.reshape(b, l, e)
+        w_x = p.w_x.transpose(1, 0, 2).reshape(e, 4 * (rank + 2 * n))
+        r, B, C = split(ops.linear(tokens, w_x).reshape(b, l, 4, rank + 2 * n), [rank, n, n])
+        # one tap and a group per direction: a product for each, with its own weights
+        w_dt = p.w_dt.transpose(1, 0, 2).reshape(1, rank, 4 * e)
+        delta = ops.grouped_conv1d(r.reshape(b, l, 4 * rank), w_dt, groups=4).reshape(b, l, 4, e)
+        s = ops.cross_selective_scan(
+            tokens, delta, rates(p.A_log), B, C, p.D, p.dt_bias, orders=visits, delta_softplus=True
+        )
+        return s.reshape(u.shape)
 
 
 @register(
@@ -204,13 +187,11 @@ class Ss2d(CrossScan):
         return ops.linear(s, p.w_out, p.b_out)
 
     def _visits(self, h, w):
+        if self.scan_mode == "cross2d":
+            return cross_orders(h, w)
         rows = orders.raster(h, w)
-        back = orders.backwards(rows)
-        return {
-            "cross2d": cross_orders(h, w),
-            "bidi": [rows, rows, back, back],
-            "unidi": [rows] * 4,
-        }[self.scan_mode]
+        back = orders.backwards(rows) if self.scan_mode == "bidi" else rows
+        return numpy.stack([rows, rows, back, back])
 
 
 class AtrousScan(CrossScan):

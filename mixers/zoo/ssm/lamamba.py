@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy
+
 from mixers import _checks as check
 from mixers import initializers, ops, orders
 from mixers.graph import split
@@ -12,14 +14,10 @@ from mixers.zoo.ssm.cross_scan import CrossScan, cross_orders
 
 
 def continuous_orders(h, w):
-    """Snakes that start in four corners of the grid."""
+    """Snakes that start in four corners of the grid: (4, h w)."""
     rows, columns = orders.snake_rows(h, w), orders.snake_columns(h, w)
-    return [
-        rows,
-        orders.flip_rows(rows, h, w),
-        orders.flip_rows(columns, h, w),
-        orders.flip_both(columns, h, w),
-    ]
+    upwards = orders.flip_rows(columns, h, w), orders.flip_both(columns, h, w)
+    return numpy.stack([rows, orders.flip_rows(rows, h, w), *upwards])
 
 
 @register(

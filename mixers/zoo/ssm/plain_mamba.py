@@ -26,6 +26,12 @@ def moves(order, w):
     return numpy.concatenate([[_START], codes]).astype(numpy.int64)
 
 
+def snakes(h, w):
+    """Rows to and fro, columns down and up, and both backwards: (4, h w)."""
+    there = orders.snake_rows(h, w), orders.snake_columns(h, w)
+    return numpy.stack([order for snake in there for order in (snake, orders.backwards(snake))])
+
+
 @register(
     "plain_mamba",
     paper="PlainMamba: Improving Non-Hierarchical Mamba in Visual Recognition",
@@ -120,30 +126,29 @@ class PlainMamba(SelectiveLaw, Mixer):
         b, h, w, _ = x.shape
         v, z = split(ops.linear(x, p.w_in, p.b_in), [self._inner, self._inner])
         u = ops.silu(ops.depthwise_conv2d(v, p.conv_w, p.conv_b)).reshape(b, h * w, self._inner)
-        delta, A, B, C = self._coefficients(p, u)
-        delta = delta + p.dt_bias
-        snakes = [orders.snake_rows(h, w), orders.snake_columns(h, w)]
-        total = None
-        for order in [o for snake in snakes for o in (snake, orders.backwards(snake))]:
-            scan = self._permuted if self.permute_params else self._raster
-            s = scan(p, u, (delta, A, B, C), order, moves(order, w))
-            total = s if total is None else total + s
-        y = ops.linear(ops.gate(z, total.reshape(z.shape), activation="silu"), p.w_out, p.b_out)
+        s = self._scan(p, u, h, w).reshape(z.shape)
+        y = ops.linear(ops.gate(z, s, activation="silu"), p.w_out, p.b_out)
         return y if p.gamma is None else y * p.gamma
 
-    def _raster(self, p, u, coefficients, order, codes):
-        """Only the inputs are visited in the order, by coefficients of the tokens as they are stored."""
-        delta, A, B, C = coefficients
-        s = ops.selective_scan(u[:, order], delta, A, B + self._turned(p, codes, B), C, **self._constants(p))
-        return s[:, numpy.argsort(order)]
-
-    def _permuted(self, p, u, coefficients, order, codes):
-        delta, A, B, C = coefficients
-        # the move to a token, by the place where the token is stored
-        B = B + self._turned(p, codes[numpy.argsort(order)], B)
-        return ops.selective_scan(u, delta, A, B, C, **self._constants(p), order=order)
-
-    def _turned(self, p, codes, B):
-        """direction_B of the codes of all tokens, (l, 1, n)."""
-        chosen = graph.constant(codes[:, None] == numpy.arange(5), B)
-        return ops.linear(chosen, p.direction_B).reshape(-1, 1, self.d_state)
+    def _scan(self, p, u, h, w):
+        """The sum of the scans along the snakes: they differ in their order and in what turns add to B alone."""
+        delta, A, B, C = self._coefficients(p, u)
+        visits = snakes(h, w)
+        codes = numpy.stack([moves(order, w) for order in visits])
+        if self.permute_params:
+            # the move to a token, by the place where the token is stored
+            codes = numpy.take_along_axis(codes, numpy.argsort(visits, axis=1), axis=1)
+        chosen = graph.constant(codes.T[..., None] == numpy.arange(5), B)
+        return ops.cross_selective_scan(
+            u,
+            delta.reshape(*u.shape[:2], 1, self._inner),
+            A.reshape(1, *A.shape),
+            B + ops.linear(chosen, p.direction_B),
+            C,
+            p.D.reshape(1, -1),
+            # once in the projection of the steps, once in the scan
+            (p.dt_bias * 2.0).reshape(1, -1),
+            orders=visits,
+            delta_softplus=True,
+            ordered_coefficients=self.permute_params,
+        )
