@@ -282,9 +282,18 @@ OPS = {
         {"bands": 16},
     ),
     "band_scale": OpSample(
-        {"x": "b h w c", "gain": "b c k"},
+        {"x": "b h w c", "gain": "b k c"},
         {"b": 2, "h": 5, "w": 6, "c": 3, "k": 4},
         {"b": 16, "h": 56, "w": 56, "c": 64, "k": 16},
+    ),
+    "band_weights": OpSample(
+        {
+            "z": "b k c",
+            **dict.fromkeys(("scale", "bias"), "k"),
+            **{"w1": "k v", "w2": "v k", "b1": "v", "b2": "k"},
+        },
+        {"b": 2, "k": 4, "c": 3, "v": 5},
+        {"b": 8, "k": 16, "c": 384, "v": 64},
     ),
     "spatial_matmul": OpSample(
         {"x": "b h m c", "z": "b m w c"},

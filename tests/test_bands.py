@@ -3,7 +3,9 @@
 import numpy
 import pytest
 from harness import Case, OpSuite
+from scipy import special
 
+import mixers
 from mixers import ops, orders
 
 
@@ -23,7 +25,7 @@ class TestBandMean(OpSuite):
 
 
 def scaled(name, shape, bands, **options):
-    return Case(name, {"x": shape, "gain": (shape[0], shape[-1], bands)}, **options)
+    return Case(name, {"x": shape, "gain": (shape[0], bands, shape[-1])}, **options)
 
 
 class TestBandScale(OpSuite):
@@ -41,6 +43,58 @@ class TestBandScale(OpSuite):
     ]
 
 
+def network(name, shape, v, bias=True, options=None, **flags):
+    """A case with the weights that fit the shape."""
+    k = shape[1]
+    # so that the softmax does not put all weight on one band
+    small = lambda *size: lambda rng: rng.standard_normal(size) / size[0] ** 0.5
+    arrays = {"z": shape, "scale": (k,), "bias": (k,), "w1": small(k, v), "w2": small(v, k)}
+    if bias:
+        arrays |= {"b1": (v,), "b2": (k,)}
+    return Case(name, arrays, options or {}, **flags)
+
+
+class TestBandWeights(OpSuite):
+    op = ops.band_weights
+    cases = [
+        network("common", (2, 16, 6), 8),
+        network("no-bias", (2, 5, 7), 4, bias=False),
+        network("eps", (1, 4, 33), 3, options={"eps": 0.5}),
+        network("few-bands", (3, 3, 65), 1),
+        network("odd", (1, 7, 40), 15),
+        network("large", (2, 33, 100), 64, emulated=False, differences=False),
+        network("empty-batch", (0, 4, 3), 2),
+        network("no-channels", (2, 4, 0), 2),
+    ]
+
+
+def test_one_band_has_all_the_weight():
+    y = ops.band_weights(numpy.ones((2, 1, 3)), *(numpy.ones(s) for s in ((1,), (1,), (1, 2), (2, 1))))
+    numpy.testing.assert_array_equal(y, numpy.ones((2, 1, 3)))
+
+
+def test_second_form_of_band_weights():
+    """By the ops that it is made of, with SciPy's softmax."""
+    rng = numpy.random.default_rng(0)
+    z = rng.standard_normal((2, 6, 5))
+    scale, bias, w1, w2, b1, b2 = (rng.standard_normal(s) for s in ((6,), (6,), (6, 4), (4, 6), (4,), (6,)))
+    hidden = ops.gelu(ops.linear(ops.layer_norm(z.swapaxes(1, 2), scale, bias), w1, b1))
+    want = special.softmax(ops.linear(hidden, w2, b2), axis=-1).swapaxes(1, 2)
+    for backend in ("reference", "cpu"):
+        with mixers.use_backend(backend):
+            got = ops.band_weights(z, scale, bias, w1, w2, b1, b2)
+        numpy.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_large_logits_do_not_overflow(backend):
+    """The softmax leaves out the common part of its arguments."""
+    one, w2 = numpy.ones(2, numpy.float32), numpy.array([[0.0, 1e4]], numpy.float32)
+    with mixers.use_backend(backend):
+        y = ops.band_weights(numpy.zeros((1, 2, 1), numpy.float32), one, one, one[:, None], w2)
+    assert y[0, :, 0].tolist() == [0.0, 1.0]
+
+
 def test_zigzag():
     """The first cells of a coefficient block of JPEG, and the ends of other grids."""
     row, column = numpy.divmod(orders.zigzag(8, 8), 8)
@@ -53,7 +107,12 @@ def test_zigzag():
 def test_band_sizes():
     """Coefficient p belongs to band k if floor(k n / bands) <= p < floor((k + 1) n / bands)."""
     y = ops.band_mean(numpy.arange(7.0).reshape(1, 7, 1), bands=3)
-    assert y.tolist() == [[[0.5, 2.5, 5.0]]]
+    assert y.tolist() == [[[0.5], [2.5], [5.0]]]
+
+
+def weighed(eps=1e-5, **shapes):
+    shapes = {"z": (2, 4, 3), "scale": (4,), "bias": (4,), "w1": (4, 5), "w2": (5, 4)} | shapes
+    return ops.band_weights(**{name: numpy.zeros(shape) for name, shape in shapes.items()}, eps=eps)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +125,27 @@ def test_band_sizes():
         ),
         (lambda: ops.band_mean(numpy.zeros((2, 3, 4)), bands=0), "bands must be an integer >= 1, got 0"),
         (
-            lambda: ops.band_scale(numpy.zeros((2, 3, 4)), numpy.zeros((2, 4, 5))),
+            lambda: ops.band_scale(numpy.zeros((2, 3, 4)), numpy.zeros((2, 5, 4))),
             "band_scale: there must be at most",
         ),
         (
+            lambda: weighed(z=(2, 0, 3), scale=(0,), bias=(0,), w1=(0, 5), w2=(5, 0)),
+            r"band_weights: z must have at least one band, got shape \(2, 0, 3\)",
+        ),
+        (
+            lambda: weighed(scale=(3,)),
+            r"band_weights: scale must have shape \(k,\) = \(4,\), got \(3,\)",
+        ),
+        (
+            lambda: weighed(w2=(5, 3)),
+            r"band_weights: w2 must have shape \(v, k\) = \(5, 4\), got \(5, 3\)",
+        ),
+        (lambda: weighed(b1=(4,)), r"band_weights: b1 must have shape \(v,\) = \(5,\), got \(4,\)"),
+        (lambda: weighed(b2=(5,)), r"band_weights: b2 must have shape \(k,\) = \(4,\), got \(5,\)"),
+        (lambda: weighed(eps=-1.0), "band_weights: eps must be"),
+        (
             lambda: ops.band_scale(numpy.zeros((2, 3, 4)), numpy.zeros((2, 3, 2))),
-            r"band_scale: gain must have shape \(b, c, k\) with b = 2, c = 4, got \(2, 3, 2\)",
+            r"band_scale: gain must have shape \(b, k, c\) with b = 2, c = 4, got \(2, 3, 2\)",
         ),
     ],
 )

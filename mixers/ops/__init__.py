@@ -6,7 +6,7 @@ mixers.cpu and the CUDA launchers in mixers.gpu.
 
 from mixers.ops.activation import gate, star_relu
 from mixers.ops.attention import shifted_window_attention
-from mixers.ops.bands import band_mean, band_scale
+from mixers.ops.bands import band_mean, band_scale, band_weights
 from mixers.ops.branch import branch_attention
 from mixers.ops.complex_mlp import block_complex_mlp
 from mixers.ops.conv import causal_conv1d, causal_conv1d_update, depthwise_conv2d
@@ -60,6 +60,7 @@ __all__ = [
     "axis_linear",
     "band_mean",
     "band_scale",
+    "band_weights",
     "batch_norm",
     "block_complex_mlp",
     "branch_attention",

@@ -8,7 +8,6 @@ from mixers import initializers, ops
 from mixers.mixer import Mixer, Parameter
 from mixers.op import compute_dtype
 from mixers.registry import register
-from mixers.zoo.blocks import softmax
 
 
 @register(
@@ -370,8 +369,8 @@ class DynamicSpectrum(Mixer):
     def mix(self, p, x):
         u = ops.linear(x, p.w_in, p.b_in) if self.projections else x
         F = ops.dct(u.astype(compute_dtype(x.dtype), copy=False))
-        z = ops.layer_norm(ops.band_mean(F, bands=self.num_bands), p.norm_scale, p.norm_bias)
-        m = softmax(ops.linear(ops.gelu(ops.linear(z, p.w1, p.b1)), p.w2, p.b2))
+        z = ops.band_mean(F, bands=self.num_bands)
+        m = ops.band_weights(z, p.norm_scale, p.norm_bias, p.w1, p.w2, p.b1, p.b2)
         if self.rescale:
             m = m * float(self.num_bands)
         y = ops.idct(ops.band_scale(F, m)).astype(x.dtype, copy=False)
