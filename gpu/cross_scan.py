@@ -4,8 +4,9 @@ The kernels of the selective scan run once per direction, one after the other, a
 where the tokens are stored: nothing is permuted, and no two blocks of a launch write the same token.
 """
 
-from mixers.gpu.device import device_of
-from mixers.gpu.scan import CHUNK, Scan, given, wide_of
+import numpy
+
+from mixers.gpu.scan_launch import CHUNK, Scan, given
 
 
 def cross_selective_scan_forward(
@@ -21,9 +22,9 @@ def cross_selective_scan_forward(
     ordered_coefficients=True,
     save=True,
 ):
-    device, wide = device_of(u), wide_of(u)
-    b, l, c = u.shape
     scans = _directions(u, delta, A, B, C, orders, delta_softplus, ordered_coefficients)
+    device, wide = scans[0].device, scans[0].wide
+    b, l, c = u.shape
     y = device.empty(u.shape, wide)
     states = device.empty((len(scans), b, -(-l // CHUNK), A.shape[2], c), wide) if save else None
     if y.size:
@@ -36,55 +37,54 @@ def cross_selective_scan_forward(
 
 
 def cross_selective_scan_backward(dout, saved):
-    arrays = [getattr(saved, name) for name in ("delta", "A", "B", "C", "D", "delta_bias")]
+    """Gradients of what several directions read are sums, in the dtype of sums."""
+    u, D, delta_bias = saved.u, saved.D, saved.delta_bias
+    arrays = saved.delta, saved.A, saved.B, saved.C
     options = saved.orders, saved.delta_softplus, saved.ordered_coefficients
-    u, delta, A, B, C = saved.u, *arrays[:4]
-    scans = _directions(u, delta, A, B, C, *options)
-    device, wide, k = device_of(u), wide_of(u), len(scans)
-    b, _, c = u.shape
-    n = A.shape[2]
-    plan = scans[0].backward_plan(gated=False)
+    scans = _directions(u, *arrays, *options)
+    device, wide = scans[0].device, scans[0].wide
     du = device.empty(u.shape, wide)
-    # gradients of what the directions share are sums, as du is
-    shared_delta, shared_b, shared_c = (k > 1 and x.shape[2] == 1 for x in (delta, B, C))
-    ddelta = device.empty(delta.shape, wide if shared_delta else u.dtype)
-    dB, dC = (device.empty(x.shape, wide) for x in (B, C))
-    shares = k, b * plan.segments[0], c
-    dA, dD, dbias = (device.zeros(shape, wide) for shape in ((*shares, n), shares, shares))
+    ddelta = device.empty(saved.delta.shape, wide if scans[0].sums_steps else u.dtype)
+    dA, dB, dC, dD, dbias = (
+        None if x is None else device.zeros(x.shape, wide) for x in (*arrays[1:], D, delta_bias)
+    )
     if u.size:
-        u, dy, *arrays = given(device, u, dout, *arrays)
+        u, dy, *arrays = given(device, u, dout, *arrays, D, delta_bias)
         for i, scan in enumerate(scans):
             delta, A, B, C, D, delta_bias = _own(i, *arrays)
-            own_ddelta, own_dB, own_dC = (x[:, :, i if x.shape[2] > 1 else 0] for x in (ddelta, dB, dC))
-            steps = (None, own_ddelta) if shared_delta else (own_ddelta, None)
             inputs = u, delta, A, B, C, D, None, delta_bias, dy, None, saved.states[i]
-            results = du, *steps, None, None, dA[i], dD[i], dbias[i]
-            add = scan.add and shared_b, scan.add and shared_c
-            scan.backward(plan, inputs, results, own_dB, own_dC, *add)
-    of_direction = lambda x, like: x.sum(axis=(0, 1))[None] if like.shape[0] == 1 else x.sum(axis=1)
-    return (
-        du,
-        ddelta,
-        of_direction(dA, saved.A),
-        dB,
-        dC,
-        None if saved.D is None else of_direction(dD, saved.D),
-        None if saved.delta_bias is None else of_direction(dbias, saved.delta_bias),
-    )
+            results = du, _along(i, ddelta), None, None, _along(i, dB), _along(i, dC)
+            add = (i > 0 and x.shape[2] == 1 for x in (dB, dC))
+            for total, share in zip((dA, dD, dbias), scan.backward(inputs, results, *add)):
+                if total is not None:
+                    total[_entry(i, total.shape[0])] += share
+    return du, ddelta, dA, dB, dC, dD, dbias
 
 
 def _directions(u, delta, A, B, C, orders, softplus, ordered):
     """One scan for each order."""
-    scans = [Scan(u, 1, A.shape[2], softplus, order=order) for order in orders]
+    scans = [Scan(u, 1, A.shape[2], softplus) for _ in orders]
+    tables = scans[0].device.to_device(numpy.ascontiguousarray(orders, numpy.int32))
+    shared = len(scans) > 1 and delta.shape[2] == 1
     for i, scan in enumerate(scans):
-        scan.cross, scan.add = 1 if ordered else 2, i > 0
+        scan.order, scan.cross = tables[i], 1 if ordered else 2
         scan.rows = tuple(x.shape[2] * x.shape[3] for x in (delta, B, C))
+        scan.add, scan.add_steps = i > 0, i > 0 and shared
+        scan.sums_steps = shared or scan.has_parts(backward=True)
     return scans
 
 
 def _own(i, delta, A, B, C, D, delta_bias):
     """The views of what direction i reads."""
-    of = lambda axis: i if axis > 1 else 0
-    along = lambda x: x[:, :, of(x.shape[2])]
-    parameter = lambda x: None if x is None else x[of(x.shape[0])]
-    return along(delta), parameter(A), along(B), along(C), parameter(D), parameter(delta_bias)
+    parameter = lambda x: None if x is None else x[_entry(i, x.shape[0])]
+    return _along(i, delta), parameter(A), _along(i, B), _along(i, C), parameter(D), parameter(delta_bias)
+
+
+def _along(i, array):
+    """The entry of direction i of an array (b, l, k, ...)."""
+    return array[:, :, _entry(i, array.shape[2])]
+
+
+def _entry(i, size):
+    """Where direction i is along an axis that the directions may share."""
+    return i if size > 1 else 0

@@ -235,6 +235,14 @@ def test_segments_on_the_gpu(ordered, dtype):
     check_backend(ops.cross_selective_scan, case, "emulated", dtype)
 
 
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize("shared", [(), ("delta", "B", "A")])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_more_states_than_a_launch_takes_on_the_gpu(shared, dtype):
+    arrays = crossed(1, 18, 3, 130, 2, shared, **BOTH)
+    check_backend(ops.cross_selective_scan, Case("parts", arrays, options(2, 18)), "emulated", dtype)
+
+
 def test_on_the_tape():
     """Gradients through a tape are those of the op."""
     x = drawn("plain")

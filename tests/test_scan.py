@@ -405,13 +405,14 @@ def test_errors(change, error, message):
 
 
 @pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
-@pytest.mark.parametrize(("n", "dtype"), [(129, "float32"), (128, "float64")])
-def test_gpu_limit_of_states(n, dtype):
-    with device_of("emulated") as (to, _):
-        x = {name: to(a) for name, a in Case("limit", selective(1, 2, 1, n)).draw(dtype).items()}
-        with pytest.raises(NotImplementedError, match=f"got {n}; available in: reference, cpu"):
-            y, saved = ops.selective_scan.forward(**x)
-            ops.selective_scan.backward(y, saved)
+@pytest.mark.parametrize(
+    ("n", "dtype"), [(129, "float32"), (128, "float64"), (260, "float64"), (131, "bfloat16")]
+)
+def test_more_states_than_a_launch_takes_on_the_gpu(n, dtype):
+    """The states are scanned in parts, whose results are added up."""
+    arrays = selective(1, 18, 4, n, g=2, **EVERYTHING)
+    case = Case("parts", arrays, {"delta_softplus": True, "return_last_state": True, "reverse": True})
+    check_backend(ops.selective_scan, case, "emulated", dtype)
 
 
 def test_update_errors():

@@ -1,7 +1,7 @@
 // What the kernels of the selective scan share. Macros: T, STATES, SHARE (states of a thread), LANES (threads that
 // share a channel, a power of two), SOFTPLUS, GATED, ORDERED, MARKED (some tokens have marks), CROSS: 0, or
-// 1 for one of several directions, whose results are added up, or 2 if its steps and coefficients do not follow the
-// order: the token visited as the t-th takes those of token t in memory.
+// 1 for one of several scans, by other orders or states, whose results are added up, or 2 if steps and coefficients
+// do not follow the order: the token visited as the t-th takes those of token t in memory.
 #pragma once
 #include "common.cuh"
 
@@ -14,11 +14,12 @@ struct scan_t {
   int parts;                             // blocks per group
   int segments, segment;                 // and tokens of a segment, a multiple of 32
   int first, step;                       // token t of the scan is stored at first + step t, unless ORDERED
-  // CROSS: values between the tokens of delta, B and C; whether earlier directions are in y or du
-  int delta_row, b_row, c_row, add;
+  // CROSS: values between the tokens of delta, B and C; states of all scans that share `states`; whether y, du and dz
+  // hold earlier scans, and whether the gradient of the steps does
+  int delta_row, b_row, c_row, all_states, add, add_steps;
 };
 
-// what y and du are made in; sums over directions are rounded when they are complete
+// what y, du and dz are made in; sums over scans are rounded when they are complete
 #if CROSS
 typedef acc_t sum_t;
 #else
@@ -110,8 +111,14 @@ __device__ __forceinline__ index_t step_of(const scan_t& s, const int* order, co
 // where the coefficients B or C of token t are stored
 __device__ __forceinline__ index_t coefficients_of(const scan_t& s, const int* order, const block_t& k, int t,
                                                    bool of_c) {
-  if (CROSS) return source_of(s, order, k.item, t) * (of_c ? s.c_row : s.b_row);
+  if (CROSS) return source_of(s, order, k.item, t) * (of_c ? s.c_row : s.b_row) + k.group * STATES;
   return (place(s, order, k.item, t) * s.groups + k.group) * STATES;
+}
+
+// where the first state before a chunk is stored, counted in rows of channels
+__device__ __forceinline__ index_t row_of_chunk(const scan_t& s, int item, int chunk) {
+  index_t chunks = (s.length + CHUNK - 1) / CHUNK;
+  return (item * chunks + chunk) * (CROSS ? s.all_states : STATES);
 }
 
 __device__ __forceinline__ acc_t step_size(acc_t raw) { return SOFTPLUS ? fast_softplus(raw) : raw; }

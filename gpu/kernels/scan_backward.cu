@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
                             const int* __restrict__ order, const unsigned char* __restrict__ marks,
                             const int* __restrict__ starts, const acc_t* __restrict__ sums,
                             const acc_t* __restrict__ totals, sum_t* __restrict__ du, T* __restrict__ ddelta,
-                            acc_t* __restrict__ step_sums, T* __restrict__ dz, acc_t* __restrict__ dh0, acc_t* __restrict__ dA,
+                            acc_t* __restrict__ step_sums, sum_t* __restrict__ dz, acc_t* __restrict__ dh0, acc_t* __restrict__ dA,
                             acc_t* __restrict__ dD, acc_t* __restrict__ dbias, acc_t* __restrict__ partial,
                             scan_t s) {
   // arrays of T first: raw inputs of two chunks
@@ -53,7 +53,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   const block_t k = block_of<CHANNELS>(s);
   const int thread = threadIdx.x, warp = thread / 32, lane = thread % LANES, column = thread % 32 / LANES;
   const int part = blockIdx.x % s.parts;
-  const index_t chunks = (s.length + CHUNK - 1) / CHUNK;
   const int first_chunk = k.begin / CHUNK, last_chunk = (k.end - 1) / CHUNK;
   // what this thread computes: channels within the block, states
   int channel[PAIR], state[SHARE];
@@ -149,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int j = 0; j < SHARE; j++) {
         bool valid = channel[p] < k.count && state[j] < STATES;
-        index_t row = ((index_t)k.item * chunks + chunk) * STATES + state[j];
+        index_t row = row_of_chunk(s, k.item, chunk) + state[j];
         copy_async<sizeof(acc_t)>(start_of(chunk, p, j),
                                   states + (valid ? row * s.channels + k.channel + channel[p] : 0),
                                   valid * (int)sizeof(acc_t));
@@ -189,16 +188,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
 #if CROSS
-  // what earlier directions added to du and to the step's gradient, if they share the steps
-  acc_t earlier[OWNED], earlier_steps[OWNED];
+  // what earlier scans added to du, to the gradient of the steps and to dz
+  acc_t earlier[OWNED], earlier_steps[OWNED], earlier_gates[OWNED];
   auto fetch_sums = [&](int chunk) {
 #pragma unroll
     for (int i = 0; i < OWNED; i++) {
       int j = row + i * ROWS, t = chunk * CHUNK + j;
-      bool valid = s.add && j < CHUNK && owns && t < k.end;
+      bool valid = j < CHUNK && owns && t < k.end;
       index_t at = valid ? place(s, order, k.item, t) * s.channels + k.channel + own : 0;
-      earlier[i] = valid ? du[at] : acc_t(0);
-      earlier_steps[i] = valid && step_sums ? step_sums[step_of(s, order, k, own, t, at)] : acc_t(0);
+      earlier[i] = valid && s.add ? du[at] : acc_t(0);
+      earlier_steps[i] = valid && s.add_steps ? step_sums[step_of(s, order, k, own, t, at)] : acc_t(0);
+#if GATED
+      earlier_gates[i] = valid && s.add ? dz[at] : acc_t(0);
+#endif
     }
   };
 #endif
@@ -216,7 +218,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         acc_t gate = frozen ? acc_t(0) : ld(source[3 * CHUNK * CHANNELS + at]), sigmoid = fast_sigmoid(gate);
         acc_t sum = pairs[2 * (at + own) + 1], output = D ? fma(skip, x, sum) : sum;
         acc_t slope = sigmoid * fma(gate, acc_t(1) - sigmoid, acc_t(1));
-        st(&dz[target], frozen ? acc_t(0) : ld(source[2 * CHUNK * CHANNELS + at]) * output * slope);
+        acc_t dgate = frozen ? acc_t(0) : ld(source[2 * CHUNK * CHANNELS + at]) * output * slope;
+#if CROSS
+        dgate += earlier_gates[i];
+#endif
+        st(&dz[target], dgate);
 #endif
         acc_t dstep = fma(x, inner, outer * LN_2);
         if (SOFTPLUS) dstep *= fast_sigmoid(ld(source[CHUNK * CHANNELS + at]) + shift);

@@ -61,7 +61,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int column = thread % CHANNELS, row = thread / CHANNELS;  // of what this thread loads
   const bool owns = own < k.count, loads = column < k.count;
   const bool packed = ITEMS > 1 && aligned16(B) && aligned16(C);
-  const index_t chunks = (s.length + CHUNK - 1) / CHUNK;
 
   acc_t a[SHARE], h[SHARE];
 #pragma unroll
@@ -181,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 2
     for (int j = 0; j < TILE; j += GROUP) {
       if (states && (start + j) % CHUNK == 0 && start + j < k.end) {
-        index_t at = (((index_t)k.item * chunks + (start + j) / CHUNK) * STATES + state) * s.channels;
+        index_t at = (row_of_chunk(s, k.item, (start + j) / CHUNK) + state) * s.channels;
 #pragma unroll
         for (int i = 0; i < SHARE; i++)
           if (owns && state + i < STATES) states[at + (index_t)i * s.channels + k.channel + own] = h[i];

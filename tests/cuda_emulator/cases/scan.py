@@ -31,6 +31,13 @@ op_case(
     Case("some-grow", selective(1, 150, 3, 1, A=(-0.1, 0.1)), {"reverse": True, "delta_softplus": True}),
     dtypes=("float32",),
 )
+# two launches of 72 states
+op_case(
+    "scan_backward.cu",
+    ops.selective_scan,
+    Case("parts", selective(1, 18, 3, 144, D=True, z=True), {"delta_softplus": True}),
+    dtypes=("float32",),
+)
 _random = numpy.random.default_rng(3)
 for _file, _length in (("scan_forward.cu", 50), ("scan_backward.cu", 50), ("scan_segments.cu", 150)):
     op_case(
