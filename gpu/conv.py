@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy
 
-from mixers import cut_conv
+from mixers import causal_conv
 from mixers.gpu.device import Kernel, c_type, device_of
 from mixers.gpu.elementwise import silu_backward, silu_forward
-from mixers.sequences import zeroed
 
 _FILE = "conv.cu"
 _THREADS = 256
@@ -235,88 +234,20 @@ def _sum_parts(device, kernel, partial):
     return total
 
 
-def causal_conv1d_forward(
-    x,
-    w,
-    b=None,
-    activation="silu",
-    initial_state=None,
-    return_final_state=False,
-    sequence_starts=None,
-    mask=None,
-    save=True,
-):
-    if sequence_starts is not None or mask is not None:
-        tables = cut_conv.Tables(x, w, sequence_starts, mask)
-        y = _causal(x, w, b, activation, initial_state)
-        silu = lambda p: silu_forward(p)[0] if activation == "silu" else p
-        y = tables.mend(y, x, w, b, initial_state, silu)
-        return (y, tables.final_state(x, initial_state) if return_final_state else None), ()
-    y = _causal(x, w, b, activation, initial_state)
-    final = _last_rows(initial_state, x, w.shape[0] - 1) if return_final_state else None
-    return (y, final), ()
+def causal_conv1d_forward(save=True, **arguments):
+    return causal_conv.forward(_KERNELS, **arguments)
 
 
 def causal_conv1d_backward(dout, saved):
-    """The sweep of the kernel; the cotangent of the final state is added to the last rows of dX."""
-    x, w, state = saved.x, saved.w, saved.initial_state
-    if saved.sequence_starts is not None or saved.mask is not None:
-        x = zeroed(x, saved.mask)
-        tables = cut_conv.Tables(x, w, saved.sequence_starts, saved.mask)
-        plain = lambda dy: _causal_backward(dy, x, w, saved.b, saved.activation, state)
-        slope = lambda d, p: silu_backward(d, _Activated(p))[0] if saved.activation == "silu" else d
-        return tables.backward(dout, saved, plain, slope)
-    dx, dw, db, dstate = _causal_backward(dout.y, x, w, saved.b, saved.activation, state)
-    _add_to_last_rows(dout.final_state, dstate, dx)
-    return dx, dw, db, dstate
+    return causal_conv.backward(_KERNELS, dout, saved)
 
 
-def causal_conv1d_update_forward(x, state, w, b=None, activation="silu", save=True):
-    """The convolution of the new tokens, with the last k - 1 rows of the state before them."""
-    tokens, s = _tokens(x), state.shape[1]
-    y = _causal(tokens, w, b, activation, state[:, s - (w.shape[0] - 1) :])
-    return (y.reshape(x.shape), _last_rows(state, tokens, s)), ()
+def causal_conv1d_update_forward(save=True, **arguments):
+    return causal_conv.update_forward(_KERNELS, **arguments)
 
 
 def causal_conv1d_update_backward(dout, saved):
-    """As that of the convolution; rows of the state out of the kernel's reach pass on their cotangent."""
-    x, state, w = _tokens(saved.x), saved.state, saved.w
-    out_of_reach = state.shape[1] - (w.shape[0] - 1)
-    dy = None if dout.y is None else _tokens(dout.y)
-    dx, dw, db, reached = _causal_backward(dy, x, w, saved.b, saved.activation, state[:, out_of_reach:])
-    dstate = device_of(x).zeros(state.shape, state.dtype)
-    dstate[:, out_of_reach:] = reached
-    _add_to_last_rows(dout.state, dstate, dx)
-    return dx.reshape(saved.x.shape), dstate, dw, db
-
-
-def _tokens(x):
-    """One token (b, c) as a sequence (b, 1, c)."""
-    return x[:, None] if x.ndim == 2 else x
-
-
-def _last_rows(state, x, count):
-    """The last `count` rows of the state (or zeros) followed by x, in the compute dtype."""
-    batch, length, c = x.shape
-    rows = device_of(x).zeros((batch, count, c), _wide(x))
-    new = min(length, count)
-    rows[:, count - new :] = x[:, length - new :]
-    if state is not None:
-        old = state.shape[1]
-        rows[:, : count - new] = state[:, old - (count - new) :]
-    return rows
-
-
-def _add_to_last_rows(d, dstate, dx):
-    """The gradient of :func:`_last_rows`, added to those of the state (or dropped) and of x."""
-    if d is None:
-        return
-    new = min(dx.shape[1], d.shape[1])
-    kept = d.shape[1] - new
-    # in the compute dtype, so that half types round the sum only
-    dx[:, dx.shape[1] - new :] = dx[:, dx.shape[1] - new :].astype(d.dtype, copy=False) + d[:, kept:]
-    if dstate is not None:
-        dstate[:, dstate.shape[1] - kept :] += d[:, :kept]
+    return causal_conv.update_backward(_KERNELS, dout, saved)
 
 
 def _causal(x, w, b, activation, state):
@@ -407,3 +338,6 @@ def _image(x, w, state):
 
 def _wide(array):
     return numpy.dtype(numpy.float64 if array.dtype == numpy.float64 else numpy.float32)
+
+
+_KERNELS = causal_conv.Kernels(_causal, _causal_backward, silu_forward, silu_backward)

@@ -121,29 +121,25 @@ def convolution_rows(b, l, k, sequence_starts, mask):
         The rows of the final state.
     """
     none = b * (k - 1 + l)
-    tokens, rows = [], []
-    last = numpy.empty((b, k - 1), numpy.int64)
     starts = numpy.zeros((b, l), bool) if sequence_starts is None else sequence_starts
     keep = numpy.ones((b, l), bool) if mask is None else mask
     # tokens whose last k - 1 predecessors hold neither a start nor padding see what they would see anyway
     odd = ~keep | starts
     near = odd.copy()
     for i in range(1, k):
-        near[:, i:] |= odd[:, : l - i] if i < l else False
+        near[:, i:] |= odd[:, : max(l - i, 0)]
+    tokens = numpy.flatnonzero(near)
+    tables = numpy.full((len(tokens), k), none, numpy.int64)
+    last = numpy.empty((b, k - 1), numpy.int64)
     for item in range(b):
-        first = item * (k - 1 + l)
-        history = list(range(first, first + k - 1))
-        for t in range(l):
-            if starts[item, t]:
-                history = [none] * (k - 1)
-            if keep[item, t]:
-                row = first + k - 1 + t
-                if near[item, t]:
-                    tokens.append(item * l + t)
-                    rows.append([*history, row])
-                history = [*history, row][1:] if k > 1 else []
-            else:
-                tokens.append(item * l + t)
-                rows.append([none] * k)
-        last[item] = history
-    return numpy.array(tokens, numpy.int64), numpy.array(rows, numpy.int64).reshape(-1, k), last
+        kept = numpy.flatnonzero(keep[item])
+        # the rows that tokens may see, and the number of the sequence that each belongs to
+        rows = item * (k - 1 + l) + numpy.concatenate([numpy.arange(k - 1), k - 1 + kept])
+        owners = numpy.concatenate([numpy.zeros(k - 1, int), starts[item].cumsum()[kept]])
+        own = numpy.isin(tokens, item * l + kept, assume_unique=True)
+        window = numpy.searchsorted(kept, tokens[own] - item * l)[:, None] + numpy.arange(k)
+        of = owners[window]
+        tables[own] = numpy.where(of == of[:, -1:], rows[window], none)
+        end = len(rows) - (k - 1)
+        last[item] = numpy.where(owners[end:] == starts[item].sum(), rows[end:], none)
+    return tokens, tables, last

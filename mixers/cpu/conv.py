@@ -9,7 +9,7 @@ from collections import namedtuple
 
 import numpy
 
-from mixers import cut_conv
+from mixers import causal_conv
 from mixers.cpu.aligned import ALIGNMENT, contiguous, empty, first_aligned, strided_rows
 from mixers.cpu.elementwise import silu_backward, silu_forward
 from mixers.cpu.reduction import sum_rows
@@ -21,12 +21,11 @@ from mixers.cpu.simd import (
     load_first,
     mul_add,
     store,
-    store_first,
     tile,
     zeros,
 )
+from mixers.cpu.tails import get, put
 from mixers.cpu.vector_math import silu, silu_derivative
-from mixers.sequences import zeroed
 
 # neighbouring pixels that are computed at a time
 _GROUPS = (8, 14) if REGISTERS == 32 else (8,)
@@ -54,21 +53,6 @@ _CHANNELS = 256
 
 
 @helper
-def _get(array, offset, count):
-    """Load the first `count` lanes, which mostly are all: a masked load waits for earlier stores."""
-    return load(array, offset) if count == lanes(array) else load_first(array, offset, count)
-
-
-@helper
-def _put(array, offset, value, count):
-    """Store the first `count` lanes, which mostly are all."""
-    if count == lanes(array):
-        store(array, offset, value)
-    else:
-        store_first(array, offset, value, count)
-
-
-@helper
 def _fill_row(x, ring, at, pixels, start, step, first, width, count):
     """Copy the pixels first, first + 1, ... of one row of x to the ring; zeros where there is no pixel.
 
@@ -81,7 +65,7 @@ def _fill_row(x, ring, at, pixels, start, step, first, width, count):
     for i in range(begin):
         store(ring, at + i * n, zeros(x))
     for i in range(begin, end):
-        store(ring, at + i * n, _get(x, start + (first + i) * step, count))
+        store(ring, at + i * n, get(x, start + (first + i) * step, count))
     for i in range(end, pixels):
         store(ring, at + i * n, zeros(x))
 
@@ -137,11 +121,11 @@ def _convolve_tasks(x, w, bias, y, grid, layout, blocks, taps, steps, columns, c
                 start = ((image * out_h + p) * out_w + q) * c + c0
                 if q + group <= q1:
                     for t in range(group):
-                        _put(y, start + t * c, sums[t], count)
+                        put(y, start + t * c, sums[t], count)
                 else:
                     for t in range(group):
                         if q + t < q1:
-                            _put(y, start + t * c, sums[t], count)
+                            put(y, start + t * c, sums[t], count)
 
 
 @kernel
@@ -212,8 +196,8 @@ def _correlate_tasks(x, dy, partial, grid, layout, blocks, taps, steps, together
         at = task // channel_blocks * (kh * kw + 1) * c + c0
         for i in range(kh):
             for j in range(kw):
-                _put(partial, at + (i * kw + j) * c, load(scratch, total + (i * wide + j) * n), count)
-        _put(partial, at + kh * kw * c, everything, count)
+                put(partial, at + (i * kw + j) * c, load(scratch, total + (i * wide + j) * n), count)
+        put(partial, at + kh * kw * c, everything, count)
 
 
 def depthwise_conv2d_forward(x, w, b=None, dilation=1, padding="same", save=True):
@@ -333,13 +317,13 @@ def _causal_tasks(x, w, bias, state, y, sizes, taps, activated, has_state, count
                 window[i] = _earlier(x, state, b, t0 - k + i, k, length, c, c0, count, has_state)
             for t in range(t0, min(length, t0 + tokens)):
                 at = (b * length + t) * c + c0
-                value = _get(x, at, count)
+                value = get(x, at, count)
                 for i in range(k - 1, -1, -1):
                     value, window[i] = window[i], value
                 p = offset
                 for i in range(k):
                     p = mul_add(weights[i], window[i], p)
-                _put(y, at, silu(p) if activated else p, count)
+                put(y, at, silu(p) if activated else p, count)
 
 
 @kernel
@@ -373,8 +357,8 @@ def _causal_backward_tasks(
                 at = (b * length + t) * c + c0
                 value = g = zeros(x)
                 if t < length:
-                    value = _get(x, at, count)
-                    g = _get(dy, at, count)
+                    value = get(x, at, count)
+                    g = get(dy, at, count)
                 for i in range(k - 1, -1, -1):
                     value, window[i] = window[i], value
                 if activated:
@@ -391,12 +375,12 @@ def _causal_backward_tasks(
                     pending[i - 1] = mul_add(g, weights[i], pending[i])
                 row = t - (k - 1)
                 if row >= t0:
-                    _put(dx, (b * length + row) * c + c0, complete, count)
+                    put(dx, (b * length + row) * c + c0, complete, count)
                 elif row < 0 and has_state:
-                    _put(dstate, (b * (k - 1) + t) * c + c0, complete, count)
+                    put(dstate, (b * (k - 1) + t) * c + c0, complete, count)
             for i in range(k):
-                _put(partial, (block * (k + 1) + i) * c + c0, sums[i], count)
-            _put(partial, (block * (k + 1) + k) * c + c0, total, count)
+                put(partial, (block * (k + 1) + i) * c + c0, sums[i], count)
+            put(partial, (block * (k + 1) + k) * c + c0, total, count)
 
 
 @helper
@@ -410,88 +394,20 @@ def _earlier(x, state, b, t, k, length, c, c0, count, has_state):
     return value
 
 
-def causal_conv1d_forward(
-    x,
-    w,
-    b=None,
-    activation="silu",
-    initial_state=None,
-    return_final_state=False,
-    sequence_starts=None,
-    mask=None,
-    save=True,
-):
-    """The convolution, by blocks of tokens."""
-    if sequence_starts is not None or mask is not None:
-        tables = cut_conv.Tables(x, w, sequence_starts, mask)
-        y = _causal(x, w, b, activation, initial_state)
-        silu = lambda p: silu_forward(p)[0] if activation == "silu" else p
-        y = tables.mend(y, x, w, b, initial_state, silu)
-        return (y, tables.final_state(x, initial_state) if return_final_state else None), ()
-    y = _causal(x, w, b, activation, initial_state)
-    final = _last_rows(initial_state, x, w.shape[0] - 1) if return_final_state else None
-    return (y, final), ()
+def causal_conv1d_forward(save=True, **arguments):
+    return causal_conv.forward(_KERNELS, **arguments)
 
 
 def causal_conv1d_backward(dout, saved):
-    """The sweep of the kernel; the cotangent of the final state is added to the last rows of dX."""
-    x, w, state = saved.x, saved.w, saved.initial_state
-    if saved.sequence_starts is not None or saved.mask is not None:
-        x = zeroed(x, saved.mask)
-        tables = cut_conv.Tables(x, w, saved.sequence_starts, saved.mask)
-        plain = lambda dy: _causal_backward(dy, x, w, saved.b, saved.activation, state)
-        slope = lambda d, p: silu_backward(d, _Activated(p))[0] if saved.activation == "silu" else d
-        return tables.backward(dout, saved, plain, slope)
-    dx, dw, db, dstate = _causal_backward(dout.y, x, w, saved.b, saved.activation, state)
-    _add_to_last_rows(dout.final_state, dstate, dx)
-    return dx, dw, db, dstate
+    return causal_conv.backward(_KERNELS, dout, saved)
 
 
-def causal_conv1d_update_forward(x, state, w, b=None, activation="silu", save=True):
-    """The convolution of the new tokens, with the last k - 1 rows of the state before them."""
-    tokens, s = _tokens(x), state.shape[1]
-    y = _causal(tokens, w, b, activation, state[:, s - (w.shape[0] - 1) :])
-    return (y.reshape(x.shape), _last_rows(state, tokens, s)), ()
+def causal_conv1d_update_forward(save=True, **arguments):
+    return causal_conv.update_forward(_KERNELS, **arguments)
 
 
 def causal_conv1d_update_backward(dout, saved):
-    """As that of the convolution; rows of the state out of the kernel's reach pass on their cotangent."""
-    x, state, w = _tokens(saved.x), saved.state, saved.w
-    out_of_reach = state.shape[1] - (w.shape[0] - 1)
-    dy = None if dout.y is None else _tokens(dout.y)
-    dx, dw, db, reached = _causal_backward(dy, x, w, saved.b, saved.activation, state[:, out_of_reach:])
-    dstate = numpy.zeros_like(state)
-    dstate[:, out_of_reach:] = reached
-    _add_to_last_rows(dout.state, dstate, dx)
-    return dx.reshape(saved.x.shape), dstate, dw, db
-
-
-def _tokens(x):
-    """One token (b, c) as a sequence (b, 1, c)."""
-    return x[:, None] if x.ndim == 2 else x
-
-
-def _last_rows(state, x, count):
-    """The last `count` rows of the state (or zeros) followed by x."""
-    batch, length, c = x.shape
-    rows = numpy.zeros((batch, count, c), x.dtype)
-    new = min(length, count)
-    rows[:, count - new :] = x[:, length - new :]
-    if state is not None:
-        old = state.shape[1]
-        rows[:, : count - new] = state[:, old - (count - new) :]
-    return rows
-
-
-def _add_to_last_rows(d, dstate, dx):
-    """The gradient of :func:`_last_rows`, added to those of the state (or dropped) and of x."""
-    if d is None:
-        return
-    new = min(dx.shape[1], d.shape[1])
-    kept = d.shape[1] - new
-    dx[:, dx.shape[1] - new :] += d[:, kept:]
-    if dstate is not None:
-        dstate[:, dstate.shape[1] - kept :] += d[:, :kept]
+    return causal_conv.update_backward(_KERNELS, dout, saved)
 
 
 def _causal(x, w, b, activation, state):
@@ -571,3 +487,6 @@ def _image(x, w, state):
     if state is None:
         state = numpy.zeros((x.shape[0], w.shape[0] - 1, x.shape[2]), x.dtype)
     return numpy.concatenate([state, x], axis=1)[:, None]
+
+
+_KERNELS = causal_conv.Kernels(_causal, _causal_backward, silu_forward, silu_backward)
