@@ -95,7 +95,6 @@ def selective_scan_backward(dout, saved):
     options = saved.delta_softplus, saved.reverse, saved.order, saved.sequence_starts, saved.mask
     scan = Scan(u, *B.shape[2:], *options)
     device, wide = scan.device, scan.wide
-    c, n = saved.A.shape
     dtype = wide if scan.has_parts(backward=True, gated=z is not None) else u.dtype
     du, ddelta = (device.empty(u.shape, dtype) for _ in range(2))
     dz = None if z is None else device.empty(u.shape, dtype)
@@ -107,11 +106,12 @@ def selective_scan_backward(dout, saved):
         inputs = *given(device, *arrays), saved.states
         dA, dD, dbias = scan.backward(inputs, (du, ddelta, dz, dh0, dB, dC))
     else:
-        dA, dD, dbias = (device.zeros(shape, wide) for shape in ((c, n), c, c))
+        dA, dD, dbias = (
+            None if x is None else device.zeros(x.shape, wide) for x in (saved.A, saved.D, saved.delta_bias)
+        )
         if dh0 is not None and dout.last_state is not None:
             dh0[...] = dout.last_state
-    dD = None if saved.D is None else dD
-    return du, ddelta, dA, dB, dC, dD, dz, None if saved.delta_bias is None else dbias, dh0
+    return du, ddelta, dA, dB, dC, dD, dz, dbias, dh0
 
 
 def selective_state_update_forward(

@@ -106,7 +106,7 @@ class Scan:
         self._launch("selective_scan_forward", threads, segments, arrays, cells, z)
 
     def backward(self, inputs, results, add_b=False, add_c=False):
-        """Make or add to the gradients in `results`; return dA (c, n), dD (c,) and ddelta_bias (c,).
+        """Make or add to the gradients in `results`; return dA (c, n), dD (c,) and ddelta_bias (c,), or None.
 
         Parameters
         ----------
@@ -119,37 +119,26 @@ class Scan:
         """
         u, delta, A, B, C, D, z, delta_bias, dy, dlast, states = inputs
         du, ddelta, dz, dh0, dB, dC = results
-        c = self.shape[2]
-        dA, dbias = self.device.empty((c, self.all_states), self.wide), self.device.zeros(c, self.wide)
-        for part in self._parts(self._most_states(True, z is not None)):
-            kept = states[:, :, part.span or slice(None)]
-            own_inputs = (
-                *part.of(A, B, C),
-                D if part.is_first else None,
-                z,
-                delta_bias,
-                dy,
-                *part.of(dlast),
-                kept,
-            )
-            own_dh0, own_dB, own_dC = (part.like(x) for x in (dh0, dB, dC))
-            # parts have sums of their own
-            add = (add_b, add_c) if part.span is None else (False, False)
+        parts = self._parts(self._most_states(True, z is not None))
+        if len(parts) == 1:
+            return self._backward(inputs, results, add_b, add_c)
+        dA, dD, dbias = self.device.empty((self.shape[2], self.all_states), self.wide), None, None
+        for part in parts:
+            own_arrays = *part.of(A, B, C), D if part.is_first else None
+            own_inputs = u, delta, *own_arrays, z, delta_bias, dy, *part.of(dlast), states[:, :, part.span]
+            own_dh0, own_dB, own_dC = map(part.like, (dh0, dB, dC))
             own_results = du, ddelta, dz, own_dh0, own_dB, own_dC
-            own_dA, own_dD, own_dbias = part._backward((u, delta, *own_inputs), own_results, *add)
-            if part.span is None:
-                return own_dA, own_dD, own_dbias
-            dA[:, part.span] = own_dA
-            dbias += own_dbias
-            if part.is_first:
-                dD = own_dD
+            own_dA, own_dD, own_dbias = part._backward(own_inputs, own_results, False, False)
+            part.put(dA, own_dA)
             part.put(dh0, own_dh0)
             part.put(dB, own_dB, add_b)
             part.put(dC, own_dC, add_c)
+            dD = own_dD if part.is_first else dD
+            dbias = own_dbias if part.is_first or delta_bias is None else dbias + own_dbias
         return dA, dD, dbias
 
     def _backward(self, inputs, results, add_b, add_c):
-        _, delta, A, _, C, _, z, delta_bias, dy = inputs[:9]
+        _, delta, A, _, C, D, z, delta_bias, dy = inputs[:9]
         du, ddelta, dz, dh0, dB, dC = results
         device, (b, l, c), n = self.device, self.shape, self.states
         threads = _backward_threads(n, self.wide, z is not None, self.dtype.itemsize, device.max_shared)
@@ -169,7 +158,8 @@ class Scan:
         sizes = numpy.int64(rows), *map(numpy.int32, (blocks, *apart))
         arguments = partial, dB, dC, *sizes, numpy.bool_(add_b), numpy.bool_(add_c)
         device.launch(kernel, (-(-rows * 2 * n // 256),), (256,), arguments)
-        return tuple(x.sum(axis=0) for x in (dA, dD, dbias))
+        total = lambda x, given: None if given is None else x.sum(axis=0)
+        return total(dA, A), total(dD, D), total(dbias, delta_bias)
 
     def _most_states(self, backward=False, gated=False):
         """As many as one launch takes: in a backward their shares must fit shared memory."""
