@@ -16,17 +16,16 @@ from mixers.cpu.scan_common import (
     deliver,
     fetch,
     find,
-    get,
     measure,
     measure_decays,
     power_of_two,
-    put,
     raw_step,
     row_of_delta,
     source_of,
     task_of,
 )
 from mixers.cpu.simd import lane, lanes, load, load_first, mul_add, scalar, store, store_first, tile, zeros
+from mixers.cpu.tails import get, put
 from mixers.cpu.vector_math import sigmoid, silu, silu_derivative
 
 # rows of dB and dC that a task of gather makes

@@ -14,6 +14,7 @@ from numba.extending import overload
 
 from mixers.cpu.runner import INLINED, helper
 from mixers.cpu.simd import bits, clamp, from_bits, lanes, load, load_first, store, store_first, zeros
+from mixers.cpu.tails import get
 from mixers.cpu.vector_math import polynomial, softplus
 
 # tokens between two saved states
@@ -74,19 +75,6 @@ def _decay_double(x):
 @overload(power_of_two, jit_options=INLINED)
 def _choose_decay(x):
     return _decay_single if x.element == types.float32 else _decay_double
-
-
-@helper
-def get(array, offset, count):
-    return load(array, offset) if count == lanes(array) else load_first(array, offset, count)
-
-
-@helper
-def put(array, offset, value, count):
-    if count == lanes(array):
-        store(array, offset, value)
-    else:
-        store_first(array, offset, value, count)
 
 
 @helper

@@ -13,15 +13,14 @@ from mixers.cpu.scan_common import (
     deliver,
     fetch,
     find,
-    get,
     measure,
     measure_decays,
     power_of_two,
-    put,
     source_of,
     task_of,
 )
 from mixers.cpu.simd import lanes, load, mul_add, scalar, store, tile, zeros
+from mixers.cpu.tails import get, put
 from mixers.cpu.vector_math import silu
 
 

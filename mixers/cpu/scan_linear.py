@@ -1,8 +1,8 @@
 """Kernels of the plain linear scan: channels in the lanes, one sweep per direction."""
 
 from mixers.cpu.runner import kernel, tasks
-from mixers.cpu.scan_common import get, put
 from mixers.cpu.simd import lanes, mul_add
+from mixers.cpu.tails import get, put
 
 
 @kernel

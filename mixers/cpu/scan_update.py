@@ -2,8 +2,9 @@
 
 from mixers.cpu.aligned import scratch
 from mixers.cpu.runner import kernel, tasks
-from mixers.cpu.scan_common import LOG2_E, get, power_of_two, put, raw_step
+from mixers.cpu.scan_common import LOG2_E, power_of_two, raw_step
 from mixers.cpu.simd import lanes, load, mul_add, select, store, sum_lanes, zeros
+from mixers.cpu.tails import get, put
 from mixers.cpu.vector_math import silu, softplus
 
 

@@ -2,7 +2,8 @@
 
 from mixers.cpu.aligned import empty, flat
 from mixers.cpu.runner import helper, kernel, run, tasks
-from mixers.cpu.simd import REGISTERS, lanes, load, load_first, mul_add, store, store_first, tile, zeros
+from mixers.cpu.simd import REGISTERS, lanes, mul_add, tile, zeros
+from mixers.cpu.tails import get, put
 
 # rows and columns of a tile
 _ROWS, _COLUMNS = (6, 4) if REGISTERS >= 32 else (4, 2)
@@ -40,11 +41,6 @@ def _strided(x):
 
 
 @helper
-def _get(x, offset, count):
-    return load(x, offset) if count == lanes(x) else load_first(x, offset, count)
-
-
-@helper
 def _tile(x, z, y, a, b, out, rows, columns, m, x_steps, z_steps, y_steps, count):
     """One tile; rows and columns that are missing repeat the last one."""
     sums, left = tile(x, _TILE), tile(x, _ROWS)
@@ -52,19 +48,15 @@ def _tile(x, z, y, a, b, out, rows, columns, m, x_steps, z_steps, y_steps, count
         sums[i] = zeros(x)
     for k in range(m):
         for i in range(_ROWS):
-            left[i] = _get(x, a + min(i, rows - 1) * x_steps[1] + k * x_steps[2], count)
+            left[i] = get(x, a + min(i, rows - 1) * x_steps[1] + k * x_steps[2], count)
         for j in range(_COLUMNS):
-            right = _get(z, b + k * z_steps[1] + min(j, columns - 1) * z_steps[2], count)
+            right = get(z, b + k * z_steps[1] + min(j, columns - 1) * z_steps[2], count)
             for i in range(_ROWS):
                 sums[i * _COLUMNS + j] = mul_add(left[i], right, sums[i * _COLUMNS + j])
     for i in range(_ROWS):
         for j in range(_COLUMNS):
             if i < rows and j < columns:
-                at, value = out + i * y_steps[0] + j * y_steps[1], sums[i * _COLUMNS + j]
-                if count == lanes(y):
-                    store(y, at, value)
-                else:
-                    store_first(y, at, value, count)
+                put(y, out + i * y_steps[0] + j * y_steps[1], sums[i * _COLUMNS + j], count)
 
 
 @kernel
