@@ -195,8 +195,8 @@ class Mixer:
         dinputs = tuple(_map(lambda _: next(found), value) for value in inputs)
         return dparams, dinputs[0] if len(dinputs) == 1 else dinputs
 
-    def initial_state(self, batch, dtype="float32"):
-        """The state before the first token (recurrent mixers): a NamedTuple of zeros."""
+    def initial_state(self, batch, dtype="float32", params=None):
+        """The state before the first token (recurrent mixers): a NamedTuple of zeros, or of what params say."""
         raise NotImplementedError(f"{self.name}: has no state; recurrent mixers are those with step()")
 
     def step(self, params, x, state):

@@ -214,9 +214,10 @@ class SequenceModel(Mixer):
             p.updates.update({f"blocks.{i}.mixer.{n}": value for n, value in inner.updates.items()})
         return ops.linear(_normalise(p, "head.norm", x), p.embedding.transpose())
 
-    def initial_state(self, batch, dtype="float32"):
-        """The states of all blocks before the first token, for mixers that have one."""
-        return tuple(mixer.initial_state(batch, dtype) for mixer in self.mixers)
+    def initial_state(self, batch, dtype="float32", params=None):
+        """The states of all blocks before the first token, for mixers that have one; see their initial_state."""
+        of = lambda i: None if params is None else _part(Params(params), f"blocks.{i}.mixer.")
+        return tuple(mixer.initial_state(batch, dtype, of(i)) for i, mixer in enumerate(self.mixers))
 
     def step(self, params, x, state):
         """One token (b, v) and the states in, its logits (b, v) and the new states out."""

@@ -187,7 +187,7 @@ def sample(model, params, prompt, count, temperature=0.7, seed=0):
         Without the prompt.
     """
     rng = numpy.random.default_rng(seed)
-    state, drawn = model.initial_state(1), []
+    state, drawn = model.initial_state(1, params=params), []
     given = list(prompt)
     for i in range(len(prompt) + count - 1):
         row = models.one_hot(numpy.array([given[i]]), VOCABULARY)

@@ -20,15 +20,18 @@ def test_the_text_is_pythons_own(corpus):
     assert all(len(part) > 50_000 for part in corpus)
 
 
-@pytest.mark.parametrize("name", ["mamba", "mamba2"])
-def test_steps_give_the_logits_of_the_whole(name, corpus):
-    settings = text.Settings(name, dim=16, depth=2, length=24)
+@pytest.mark.parametrize(
+    ("name", "config"), [("mamba", {}), ("mamba2", {}), ("mamba2", {"learnable_init_states": True})]
+)
+def test_steps_give_the_logits_of_the_whole(name, config, corpus):
+    settings = text.Settings(name, dim=16, depth=2, length=24, config=config)
     model = text.build_model(settings)
-    params = model.init(0, dtype="float64")
+    rng = numpy.random.default_rng(0)
+    params = {n: p + 0.1 * rng.standard_normal(p.shape) for n, p in model.init(rng, dtype="float64").items()}
     row = corpus.test[:24].astype(int)
     x = models.one_hot(row[None], 256).astype("float64")
     whole = model(params, x)[0]
-    state = model.initial_state(1, dtype="float64")
+    state = model.initial_state(1, dtype="float64", params=params)
     for t in range(24):
         logits, state = model.step(params, x[:, t], state)
         numpy.testing.assert_allclose(logits[0], whole[t], rtol=1e-9, atol=1e-11)

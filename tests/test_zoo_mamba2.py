@@ -115,15 +115,19 @@ def test_steps_from_the_initial_state():
     numpy.testing.assert_allclose(numpy.stack(ys, axis=1), SMALL(params, x), rtol=1e-4, atol=1e-5)
 
 
-def test_states_in_one_memory():
-    """Learnt states before the first token are what ssm_state may be set to."""
+def test_the_initial_state_of_params():
+    """With learnt states before the first token it is those, and of the array type of the parameters."""
     mixer = dataclasses.replace(SMALL, learnable_init_states=True)
     params = mixer.init(0, dtype="float64")
     params["init_states"] = numpy.random.default_rng(0).standard_normal(params["init_states"].shape)
     x = numpy.random.default_rng(1).standard_normal((2, 5, 4))
-    state = mixer.initial_state(2, dtype="float64")
-    state.ssm_state[...] = params["init_states"]
+    state = mixer.initial_state(2, dtype="float64", params=params)
     numpy.testing.assert_allclose(mixer(params, x, state=state), mixer(params, x), rtol=1e-12)
+    if "emulated" in BACKENDS:
+        with device_of("emulated") as (to, back):
+            params = {n: to(p) for n, p in params.items()}
+            y, _ = mixer.step(params, to(x[:, 0]), mixer.initial_state(2, "float64", params))
+            numpy.testing.assert_allclose(back(y), back(mixer(params, to(x)))[:, 0], rtol=1e-11)
 
 
 @pytest.mark.parametrize("mixer", [SMALL, zoo.Mamba(dim=4, d_state=3)], ids=["mamba2", "mamba"])

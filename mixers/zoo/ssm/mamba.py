@@ -8,8 +8,8 @@ import numpy
 from mixers import _checks as check
 from mixers import ops
 from mixers.graph import split
-from mixers.mixer import Mixer, as_dtype
 from mixers.registry import register
+from mixers.zoo.ssm.recurrent import RecurrentMixer
 from mixers.zoo.ssm.selective import SelectiveLaw, convolution, outer_projections
 
 
@@ -35,7 +35,7 @@ class MambaState(NamedTuple):
     cost="O(L C (C + d_state))",
 )
 @dataclass(frozen=True)
-class Mamba(SelectiveLaw, Mixer):
+class Mamba(SelectiveLaw, RecurrentMixer):
     """Mamba: a gated selective state-space scan after a short causal convolution.
 
     (v, z) = x w_in + b_in;  u = silu(conv(v));  (r, B, C) = u w_x;
@@ -98,6 +98,8 @@ class Mamba(SelectiveLaw, Mixer):
     conv_bias: bool = True
     bias: bool = False
 
+    _state_type = MambaState
+
     def __post_init__(self):
         self._check_scan("expand")
         check.integer(self.name, "d_conv", self.d_conv, minimum=1)
@@ -107,6 +109,10 @@ class Mamba(SelectiveLaw, Mixer):
     @property
     def _inner(self):
         return int(self.expand * self.dim)
+
+    @property
+    def _state_shapes(self):
+        return (self.d_conv - 1, self._inner), (self._inner, self.d_state)
 
     def parameters(self):
         e = self._inner
@@ -134,41 +140,7 @@ class Mamba(SelectiveLaw, Mixer):
         y = ops.linear(y, p.w_out, p.b_out)
         return (y, MambaState(conv_state, ssm_state)) if return_state else y
 
-    def initial_state(self, batch, dtype="float32"):
-        """The state before the first token: a MambaState of zeros."""
-        dtype = as_dtype(dtype)
-        return MambaState(
-            numpy.zeros((batch, self.d_conv - 1, self._inner), dtype),
-            numpy.zeros((batch, self._inner, self.d_state), dtype),
-        )
-
-    def step(self, params, x, state):
-        """One token.
-
-        Parameters
-        ----------
-        params : dict
-        x : array (b, c)
-        state : MambaState
-            Of the tokens before; from :meth:`initial_state`, an earlier step or a call with `return_state`.
-
-        Returns
-        -------
-        y : array (b, c)
-        state : MambaState
-            A new one, float32 (float64 for float64 x).
-
-        Raises
-        ------
-        ValueError
-            If a shape disagrees.
-        """
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise ValueError(
-                f"{self.name}: x must have shape (b, c) with c = {self.dim}, got {tuple(x.shape)}"
-            )
-        self._check_call(params, (x[:, None],), {})
-        p = self._params(params, training=False)
+    def _advance(self, p, x, state):
         v, z = split(ops.linear(x, p.w_in, p.b_in), [self._inner, self._inner])
         u, conv_state = ops.causal_conv1d_update(v, state.conv_state, p.conv_w, p.conv_b)
         y, ssm_state = ops.selective_state_update(

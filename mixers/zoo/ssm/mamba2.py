@@ -8,9 +8,10 @@ import numpy
 from mixers import _checks as check
 from mixers import graph, initializers, ops
 from mixers.graph import split
-from mixers.mixer import Mixer, Parameter, as_dtype
+from mixers.mixer import Parameter
 from mixers.ops.ssd import step_limits
 from mixers.registry import register
+from mixers.zoo.ssm.recurrent import RecurrentMixer
 from mixers.zoo.ssm.selective import StepLaw, convolution, outer_projections, rates
 
 
@@ -36,7 +37,7 @@ class Mamba2State(NamedTuple):
     cost="O(L C (C + d_state + chunk_size))",
 )
 @dataclass(frozen=True)
-class Mamba2(StepLaw, Mixer):
+class Mamba2(StepLaw, RecurrentMixer):
     """Mamba-2: heads with one decay each, computed in chunks as products of matrices.
 
     (z0, x0, z, v, dt) = x w_in + b_in;  (u, B, C) = silu(conv(v));
@@ -125,6 +126,8 @@ class Mamba2(StepLaw, Mixer):
     bias: bool = False
     chunk_size: int = 256
 
+    _state_type = Mamba2State
+
     def __post_init__(self):
         f = self.name
         for option in ("dim", "d_state", "d_conv", "headdim", "ngroups", "chunk_size"):
@@ -169,6 +172,10 @@ class Mamba2(StepLaw, Mixer):
     @property
     def _convolved(self):
         return self._scanned + 2 * self.ngroups * self.d_state
+
+    @property
+    def _state_shapes(self):
+        return (self.d_conv - 1, self._convolved), (self._heads, self.headdim, self.d_state)
 
     def parameters(self):
         c, h, beside = self.dim, self._heads, self._inner - self._scanned
@@ -249,44 +256,13 @@ class Mamba2(StepLaw, Mixer):
         parts = Y.reshape(*Y.shape[:-1], self.ngroups, self._scanned // self.ngroups)
         return ops.rms_norm(parts).reshape(Y.shape) * p.norm_scale
 
-    def initial_state(self, batch, dtype="float32"):
-        """The state before the first token: a Mamba2State of zeros.
+    def initial_state(self, batch, dtype="float32", params=None):
+        state = super().initial_state(batch, dtype, params)
+        if params is not None and self.learnable_init_states:
+            state.ssm_state[...] = params["init_states"]
+        return state
 
-        With learnable_init_states put ``params["init_states"]`` into ssm_state.
-        """
-        dtype = as_dtype(dtype)
-        return Mamba2State(
-            numpy.zeros((batch, self.d_conv - 1, self._convolved), dtype),
-            numpy.zeros((batch, self._heads, self.headdim, self.d_state), dtype),
-        )
-
-    def step(self, params, x, state):
-        """One token.
-
-        Parameters
-        ----------
-        params : dict
-        x : array (b, c)
-        state : Mamba2State
-            Of the tokens before; from :meth:`initial_state`, an earlier step or a call with `return_state`.
-
-        Returns
-        -------
-        y : array (b, c)
-        state : Mamba2State
-            A new one, float32 (float64 for float64 x).
-
-        Raises
-        ------
-        ValueError
-            If a shape disagrees.
-        """
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise ValueError(
-                f"{self.name}: x must have shape (b, c) with c = {self.dim}, got {tuple(x.shape)}"
-            )
-        self._check_call(params, (x[:, None],), {})
-        p = self._params(params, training=False)
+    def _advance(self, p, x, state):
         z0, x0, z, v, dt = self._project(p, x)
         u, conv_state = ops.causal_conv1d_update(v, state.conv_state, p.conv_w, p.conv_b)
         Y, ssm_state = ops.ssd_state_update(
