@@ -224,6 +224,29 @@ def test_starts_within_segments_on_the_gpu(softplus, reverse):
     check_backend(ops.selective_scan, Case("segments", arrays, options), "emulated", "float64")
 
 
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize("softplus", [True, False])
+def test_what_padding_holds_does_not_matter_in_segments_on_the_gpu(softplus):
+    """Zeros and NaN give the same bits."""
+    l = 200
+    shapes = {"u": (1, l, 5), "delta": (1, l, 5), "B": (1, l, 1, 3), "C": (1, l, 1, 3), "z": (1, l, 5)}
+    arguments = Case("segments", SELECTIVE | shapes | {"h0": (1, 5, 3)}).draw("float32")
+    arguments["delta"] = abs(arguments["delta"]) / 10
+    mask = keep(1, l, *((0, t) for t in (0, 95, 96, 128, 199)))
+    options = LAST | {"mask": mask, "delta_softplus": softplus}
+    results = []
+    for value in (0.0, numpy.nan):
+        for name in shapes:
+            arguments[name][~mask] = value
+        with device_of("emulated") as (to, back):
+            out, saved = ops.selective_scan.forward(**{n: to(a) for n, a in arguments.items()}, **options)
+            dy = numpy.where(mask[..., None], arguments["u"], value).astype("float32")
+            douts = to(dy), to(arguments["h0"])
+            gradients = ops.selective_scan.backward(type(out)(*douts), saved)
+            results.append([back(a).tobytes() for a in (*out, *gradients)])
+    assert results[0] == results[1]
+
+
 @pytest.mark.skipif(not {"cpu", "emulated"} <= set(BACKENDS), reason="cpu or emulated is not tested")
 def test_saved_states_of_packed_sequences_are_exchangeable():
     """Forward on the gpu, backward on the cpu: a start in the middle, and at the head, of a chunk."""
