@@ -1,9 +1,8 @@
 """Diagonal linear recurrences on the GPU."""
 
-from types import SimpleNamespace
-
 import numpy
 
+from mixers import single_step
 from mixers.gpu.device import Kernel, c_type, device_of
 from mixers.gpu.scan_launch import CHUNK, Scan, given, power, wide_of
 from mixers.sequences import zeroed
@@ -152,15 +151,4 @@ def selective_state_update_forward(
 
 
 def selective_state_update_backward(dout, saved):
-    """The scan over a sequence of one token, whose saved states are the one before it."""
-    device = device_of(saved.u)
-    token = lambda x: None if x is None else x[:, None]
-    sequence = {name: token(getattr(saved, name)) for name in ("u", "delta", "B", "C", "z")}
-    constant = {name: getattr(saved, name) for name in ("A", "D", "delta_bias", "delta_softplus")}
-    before = device.contiguous(saved.state.swapaxes(1, 2))[:, None]
-    options = {"reverse": False, "order": None, "sequence_starts": None, "mask": None}
-    scan = SimpleNamespace(**sequence, **constant, **options, h0=saved.state, states=before)
-    gradients = selective_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
-    du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
-    first = lambda x: None if x is None else x[:, 0]
-    return dstate, first(du), first(ddelta), dA, first(dB), first(dC), dD, first(dz), ddelta_bias
+    return single_step.backward(selective_scan_backward, dout, saved)

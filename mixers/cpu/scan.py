@@ -1,9 +1,8 @@
 """Diagonal linear recurrences on the CPU: channels in the lanes, tokens one after the other."""
 
-from types import SimpleNamespace
-
 import numpy
 
+from mixers import single_step
 from mixers.cpu import aligned, scan_linear
 from mixers.cpu.aligned import flat
 from mixers.cpu.runner import run
@@ -193,17 +192,7 @@ def selective_state_update_forward(
 
 
 def selective_state_update_backward(dout, saved):
-    """The scan over a sequence of one token, whose saved states are the one before it."""
-    token = lambda x: None if x is None else x[:, None]
-    sequence = {name: token(getattr(saved, name)) for name in ("u", "delta", "B", "C", "z")}
-    constant = {name: getattr(saved, name) for name in ("A", "D", "delta_bias", "delta_softplus")}
-    states = {"h0": saved.state, "states": token(saved.state.swapaxes(1, 2))}
-    options = {"reverse": False, "order": None, "sequence_starts": None, "mask": None}
-    scan = SimpleNamespace(**sequence, **constant, **states, **options)
-    gradients = selective_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
-    du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, dstate = gradients
-    first = lambda x: None if x is None else x[:, 0]
-    return dstate, first(du), first(ddelta), dA, first(dB), first(dC), dD, first(dz), ddelta_bias
+    return single_step.backward(selective_scan_backward, dout, saved)
 
 
 def _arrays(u, delta, A, B, C, D, z, delta_bias, starts):

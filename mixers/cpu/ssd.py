@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy
 
+from mixers import single_step
 from mixers.cpu import aligned, ssd_kernels
 from mixers.cpu.aligned import flat
 from mixers.cpu.elementwise import softplus_backward, softplus_forward
@@ -172,17 +173,7 @@ def ssd_state_update_forward(
 
 
 def ssd_state_update_backward(dout, saved):
-    """The scan over a sequence of one token, whose saved states are the one before it."""
-    token = lambda a: None if a is None else a[:, None]
-    sequence = {name: token(getattr(saved, name)) for name in ("x", "dt", "B", "C", "z")}
-    constant = {name: getattr(saved, name) for name in ("A", "D", "dt_bias", "dt_softplus", "dt_limit")}
-    states = token(saved.state.swapaxes(2, 3))
-    tables = {"sequence_starts": None, "mask": None}
-    scan = SimpleNamespace(**sequence, **constant, **tables, h0=saved.state, states=states, chunk_size=1)
-    gradients = ssd_scan_backward(SimpleNamespace(y=token(dout.y), last_state=dout.state), scan)
-    dx, ddt, dA, dB, dC, dD, dz, ddt_bias, dstate = gradients
-    first = lambda a: None if a is None else a[:, 0]
-    return dstate, first(dx), first(ddt), dA, first(dB), first(dC), dD, first(dz), ddt_bias
+    return single_step.backward(ssd_scan_backward, dout, saved)
 
 
 def _heads(b, h, g):
