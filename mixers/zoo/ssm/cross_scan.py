@@ -34,8 +34,8 @@ class CrossScan(SelectiveLaw, Mixer):
     A mixer sets the orders of the scans and overrides what it does in another way.
     """
 
-    def _check_cross_scan(self):
-        self._check_scan("ssm_ratio")
+    def _check_cross_scan(self, *switches):
+        self._check_scan("ssm_ratio", *switches)
         f = self.name
         check.integer(f, "d_conv", self.d_conv, minimum=0)
         if self.d_conv > 1:
@@ -157,9 +157,7 @@ class Ss2d(CrossScan):
     initialisation: str = "v0"
 
     def __post_init__(self):
-        self._check_cross_scan()
-        for option in ("conv_bias", "bias", "gate", "gate_act", "out_act"):
-            check.boolean(self.name, option, getattr(self, option))
+        self._check_cross_scan("conv_bias", "bias", "gate", "gate_act", "out_act")
         check.choice(self.name, "act", self.act, tuple(_ACTIVATIONS))
         check.choice(self.name, "out_norm", self.out_norm, ("layernorm", "none"))
         check.choice(self.name, "scan_mode", self.scan_mode, ("cross2d", "bidi", "unidi"))
@@ -198,9 +196,7 @@ class AtrousScan(CrossScan):
     """The scan over every second token, for the two mixers of EfficientVMamba."""
 
     def _check_atrous(self):
-        self._check_cross_scan()
-        for option in ("conv_bias", "bias", "gate_act"):
-            check.boolean(self.name, option, getattr(self, option))
+        self._check_cross_scan("conv_bias", "bias", "gate_act")
         check.choice(self.name, "out_norm", self.out_norm, ("layernorm", "sigmoid"))
         check.choice(self.name, "step_size", self.step_size, (2,))
 

@@ -105,7 +105,7 @@ class Lamamba(CrossScan):
 
     def __post_init__(self):
         f = self.name
-        self._check_cross_scan()
+        self._check_cross_scan("conv_bias", "qkv_bias", "cond_proj", "continuous_scan")
         object.__setattr__(self, "grid", check.grid(f, self.grid, ranks=(2,)))
         check.integer(f, "window_size", self.window_size, minimum=1)
         check.integer(f, "shift_size", self.shift_size, minimum=0)
@@ -117,8 +117,6 @@ class Lamamba(CrossScan):
             check.divides(f, "window_size", self._window[0], axis, size)
         check.integer(f, "num_heads", self.num_heads, minimum=1)
         check.divides(f, "num_heads", self.num_heads, "dim", self.dim)
-        for option in ("conv_bias", "qkv_bias", "cond_proj", "continuous_scan"):
-            check.boolean(f, option, getattr(self, option))
         if self.cond_dim is not None:
             check.integer(f, "cond_dim", self.cond_dim, minimum=1)
             if not self.cond_proj and self.cond_dim != self.dim:

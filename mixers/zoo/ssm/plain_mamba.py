@@ -103,15 +103,9 @@ class PlainMamba(SelectiveLaw, Mixer):
     layer_scale_init: float = 1.0
 
     def __post_init__(self):
-        self._check_scan("expand")
+        self._check_scan("expand", "conv_bias", "bias", "layer_scale", "permute_params")
         check.integer(self.name, "conv_size", self.conv_size, minimum=1, odd=True)
-        for option in ("conv_bias", "bias", "layer_scale", "permute_params"):
-            check.boolean(self.name, option, getattr(self, option))
         check.number(self.name, "layer_scale_init", self.layer_scale_init)
-
-    @property
-    def _inner(self):
-        return int(self.expand * self.dim)
 
     def parameters(self):
         e, k = self._inner, self.conv_size

@@ -42,13 +42,17 @@ class StepLaw:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectiveLaw(StepLaw):
-    """How all parameters of a selective scan start; for mixers with dim, d_state, dt_rank and _inner channels."""
+    """How all parameters of a selective scan start; for mixers with dim, d_state, dt_rank and expand (or _inner)."""
 
     dt_init: str = field(default="random", repr=False)
     dt_scale: float = field(default=1.0, repr=False)
 
-    def _check_scan(self, name):
-        """Check what the mixers share; `name` is the option that sets the inner channels."""
+    @property
+    def _inner(self):
+        return int(self.expand * self.dim)
+
+    def _check_scan(self, name, *switches):
+        """Check what the mixers share, and switches; `name` is the option that sets the inner channels."""
         f = self.name
         check.integer(f, "dim", self.dim, minimum=1)
         check.integer(f, "d_state", self.d_state, minimum=1)
@@ -60,6 +64,8 @@ class SelectiveLaw(StepLaw):
         self._check_steps()
         check.choice(f, "dt_init", self.dt_init, ("random", "constant"))
         check.number(f, "dt_scale", self.dt_scale, above=0)
+        for switch in switches:
+            check.boolean(f, switch, getattr(self, switch))
 
     @property
     def _rank(self):

@@ -84,16 +84,10 @@ class Vim(SelectiveLaw, Mixer):
     layer_scale_init: float = 1.0
 
     def __post_init__(self):
-        self._check_scan("expand")
+        self._check_scan("expand", "conv_bias", "bias", "divide_out", "layer_scale")
         check.integer(self.name, "d_conv", self.d_conv, minimum=1)
         check.choice(self.name, "bimamba_type", self.bimamba_type, ("v2", "v1"))
-        for option in ("conv_bias", "bias", "divide_out", "layer_scale"):
-            check.boolean(self.name, option, getattr(self, option))
         check.number(self.name, "layer_scale_init", self.layer_scale_init)
-
-    @property
-    def _inner(self):
-        return int(self.expand * self.dim)
 
     def parameters(self):
         e, taps = self._inner, (self.d_conv, self._inner)
