@@ -26,6 +26,7 @@ from mixers.cpu.simd import (
     maximum,
     minimum,
     mul_add,
+    prefetch,
     scalar,
     select,
     single,
@@ -88,6 +89,13 @@ def reductions(a, out, counter):
         out[3] = lane(with_lane(v, 1, 7), 1)
         out[4] = lane(sqrt(single(scalar(a, 3))), 0)
         out[5] = sum_lanes(full(a, 0.5))
+
+
+@kernel
+def asks_ahead(a, counter):
+    for _ in tasks(counter):
+        for offset in (0, a.size, -(1 << 40), 1 << 40):
+            prefetch(a, offset)
 
 
 @kernel
@@ -222,6 +230,13 @@ def test_tile(dtype):
     out = numpy.zeros(4 * ROWS, dtype)
     run(row_sums, 4, a, out, 128)
     assert_array_equal(out, a.sum(1))
+
+
+@dtypes
+def test_prefetch_changes_nothing(dtype):
+    a = numpy.arange(64, dtype=dtype)
+    run(asks_ahead, 1, a)
+    assert_array_equal(a, numpy.arange(64))
 
 
 @dtypes

@@ -480,3 +480,10 @@ def test_any_shape(shape, groups, given, options, dtype):
     b, l, per_group, n = shape
     case = Case("any", selective(b, l, groups * per_group, n, g=groups, **given), options)
     check_backend(ops.selective_scan, case, "cpu", dtype)
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="cpu is not among MIXERS_TEST_BACKENDS")
+def test_rows_asked_for_ahead():
+    # more than the caches hold, and a chunk that is not full
+    case = Case("far", selective(1, 2099, 1024, 1, z=True, D=True))
+    check_backend(ops.selective_scan, case, "cpu", "float32")

@@ -11,6 +11,8 @@ from mixers.cpu.scan_common import (
     ALIKE,
     BLOCK,
     CHUNK,
+    FAR,
+    anticipate,
     clear,
     count_directions,
     deliver,
@@ -24,7 +26,19 @@ from mixers.cpu.scan_common import (
     source_of,
     task_of,
 )
-from mixers.cpu.simd import lane, lanes, load, load_first, mul_add, scalar, store, store_first, tile, zeros
+from mixers.cpu.simd import (
+    lane,
+    lanes,
+    load,
+    load_first,
+    mul_add,
+    prefetch,
+    scalar,
+    store,
+    store_first,
+    tile,
+    zeros,
+)
 from mixers.cpu.tails import get, put
 from mixers.cpu.vector_math import sigmoid, silu, silu_derivative
 
@@ -183,6 +197,20 @@ def _sum_channels(partial, row, products, fresh, block):
                 partial[at_c] = lane(value, half + m) + (0 if fresh else partial[at_c])
 
 
+@helper
+def _anticipate_more(dy, states, walk, item, sizes, directions, chunk, first, last):
+    """Ask for the cotangents and the states of a chunk."""
+    b, l, c, _, n = sizes
+    tokens, _ = walk
+    for i in range(directions):
+        row = ((i * b + item) * -(-l // CHUNK) + chunk) * n
+        for start in range(first, last, lanes(dy)):
+            for j in range(CHUNK):
+                prefetch(dy, (item * l + tokens[i * l + chunk * CHUNK + j]) * c + start)
+            for k in range(n):
+                prefetch(states, (row + k) * c + start)
+
+
 @kernel
 def backward(arrays, dy, states, ends, results, sums, walk, sizes, cut, block, ways, soft, counter):
     """The adjoint scans: `ends` (b, segments, n, c) is the adjoint that enters each segment from behind, or of no size.
@@ -240,6 +268,9 @@ def backward(arrays, dy, states, ends, results, sums, walk, sizes, cut, block, w
         for chunk in range(end - 1, begin - 1, -1):
             length = min(CHUNK, l - chunk * CHUNK)
             find(places, sources, walk, item, l, directions, chunk * CHUNK, length, ways)
+            if u.nbytes > FAR and chunk > begin:
+                anticipate(arrays, walk, item, l, c, cut, (chunk - 1) * CHUNK, first, last, ways)
+                _anticipate_more(dy, states, walk, item, sizes, directions, chunk - 1, first, last)
             back = part * b * l * g, first
             for start in range(first, last, w):
                 for i in range(directions):

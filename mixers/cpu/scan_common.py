@@ -13,7 +13,18 @@ from numba import types
 from numba.extending import overload
 
 from mixers.cpu.runner import INLINED, helper
-from mixers.cpu.simd import bits, clamp, from_bits, lanes, load, load_first, store, store_first, zeros
+from mixers.cpu.simd import (
+    bits,
+    clamp,
+    from_bits,
+    lanes,
+    load,
+    load_first,
+    prefetch,
+    store,
+    store_first,
+    zeros,
+)
 from mixers.cpu.tails import get
 from mixers.cpu.vector_math import polynomial, softplus
 
@@ -22,6 +33,9 @@ CHUNK = 16
 
 # states in registers at once: the adjoint and the sums of a backward sweep take two each
 BLOCK = 8
+
+# bytes of u from which its rows are asked for ahead: tasks read short stretches of rows, which no processor foresees
+FAR = 1 << 23
 
 LOG2_E = math.log2(math.e)
 
@@ -146,6 +160,22 @@ def source_of(places, sources, visit, ways):
 @helper
 def row_of_delta(source, direction, deltas, ways):
     return source * deltas + (direction if deltas > 1 else 0) if len(ways) else source
+
+
+@helper
+def anticipate(arrays, walk, item, l, c, cut, begin, first, last, ways):
+    """Ask for what the visits of a chunk will read of the channels of a task."""
+    u, delta, z = arrays[0], arrays[1], arrays[6]
+    tokens, owners = walk
+    for i in range(count_directions(cut, ways)):
+        for visit in range(i * l + begin, i * l + min(begin + CHUNK, l)):
+            at = (item * l + tokens[visit]) * c
+            at_delta = row_of_delta(item * l + owners[visit], i, cut[5], ways) * c
+            for start in range(first, last, lanes(u)):
+                prefetch(u, at + start)
+                prefetch(delta, at_delta + start)
+                if z.size:
+                    prefetch(z, at + start)
 
 
 @helper

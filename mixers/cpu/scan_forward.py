@@ -8,6 +8,8 @@ from mixers.cpu.scan_common import (
     ALIKE,
     BLOCK,
     CHUNK,
+    FAR,
+    anticipate,
     clear,
     count_directions,
     deliver,
@@ -103,6 +105,8 @@ def forward(arrays, starts, last_state, y, states, walk, sizes, cut, block, ways
         for chunk in range(segment * segment_chunks, min(chunks, (segment + 1) * segment_chunks)):
             length = min(CHUNK, l - chunk * CHUNK)
             find(places, sources, walk, item, l, directions, chunk * CHUNK, length, ways)
+            if u.nbytes > FAR:
+                anticipate(arrays, walk, item, l, c, cut, (chunk + 1) * CHUNK, first, last, ways)
             for i in range(directions):
                 if states.size:
                     row = (i * b + item) * chunks + chunk

@@ -5,15 +5,12 @@ import numpy
 from mixers.cpu import aligned
 from mixers.cpu.runner import run
 from mixers.cpu.scan_backward import GATHERED, gather
-from mixers.cpu.scan_common import BLOCK, CHUNK, LOG2_E
+from mixers.cpu.scan_common import BLOCK, CHUNK, FAR, LOG2_E
 from mixers.cpu.simd import lanes
 
 # blocks of channels below which the tokens are cut into segments, and the length of those
 _FEW = 4
 _SEGMENT_CHUNKS = 128
-
-# bytes of an array that the caches hold beside the others
-_CACHED = 1 << 23
 
 
 class Plan:
@@ -39,7 +36,7 @@ class Plan:
         directions, channels, w = len(orders), c // groups, lanes(u)
         blocks = b * groups * -(-channels // w)
         # wide tasks share sums over channels, and read whole stretches of memory
-        width = w * min(max(blocks // (32 if u.nbytes < _CACHED else 8), 1), 8)
+        width = w * min(max(blocks // (32 if u.nbytes <= FAR else 8), 1), 8)
         self.parts = -(-channels // width)
         chunks = -(-l // CHUNK)
         cut = segments and blocks < _FEW and chunks > 2 * _SEGMENT_CHUNKS

@@ -60,6 +60,7 @@ __all__ = [
     "maximum",
     "minimum",
     "mul_add",
+    "prefetch",
     "scalar",
     "select",
     "single",
@@ -396,6 +397,24 @@ def store_first(typing, array, offset, value, count):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64), generate
+
+
+@intrinsic
+def prefetch(typing, array, offset):
+    """Ask for the cache line of the value at the offset, which may lie outside of the array."""
+    if _in_memory(array) is None:
+        return None
+
+    def generate(context, builder, signature, args):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        place = builder.bitcast(_place(context, builder, signature.args[0], *args), byte)
+        # to be read, to be kept in all levels, data
+        builder.call(function, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64), generate
 
 
 @intrinsic
