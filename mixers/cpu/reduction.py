@@ -2,8 +2,6 @@
 
 import math
 
-import numpy
-
 from mixers.cpu import aligned
 from mixers.cpu.runner import helper, kernel, run, tasks
 from mixers.cpu.simd import lanes, load, load_first, store, store_first, tile, zeros
@@ -70,6 +68,8 @@ def sum_to_shape(array, shape):
     if summed == list(range(len(summed))) and summed and rest > 1:
         return sum_rows(array.reshape(-1, rest)).reshape(shape)
     if not summed:
-        return numpy.array(array)
+        copy = aligned.empty(shape, array.dtype)
+        copy[...] = array
+        return copy
     # NumPy adds in an order that depends on the strides
     return aligned.contiguous(array).sum(axis=tuple(summed)).reshape(shape)

@@ -9,16 +9,33 @@ import numpy
 
 from mixers.cpu.aligned import contiguous, empty, flat, zeros
 from mixers.cpu.reduction import sum_rows
-from mixers.cpu.runner import kernel, routine, run, tasks
-from mixers.cpu.simd import lanes, load_first, mul_add, store_first, tile
+from mixers.cpu.runner import helper, kernel, routine, run, tasks
+from mixers.cpu.simd import REGISTERS, lanes, load, load_first, mul_add, store, store_first, tile
 from mixers.cpu.simd import zeros as zero_vector
 
-# positions of a tile
-_ROWS = 6
+# positions of a tile; for sums of weights, positions of dy and of x
+_ROWS = 5
+_SUM_ROWS, _SUM_COLUMNS = (7, 3) if REGISTERS >= 32 else (3, 3)
 
 
-def _mixed_tile(rows, groups):
-    """The tile of `rows` positions from n on and `groups` groups of channels, at one vector of weights."""
+@helper
+def _get(x, offset, count, whole):
+    return load(x, offset) if whole else load_first(x, offset, count)
+
+
+@helper
+def _put(y, offset, value, count, whole):
+    if whole:
+        store(y, offset, value)
+    else:
+        store_first(y, offset, value, count)
+
+
+def _mixed_tile(rows, groups, whole):
+    """The tile of `rows` positions from n on and `groups` groups of channels, at one vector of weights.
+
+    `whole` says that the vector is full: a masked access costs time and registers.
+    """
     size = rows * groups
 
     @routine
@@ -28,29 +45,25 @@ def _mixed_tile(rows, groups):
         total = tile(x, size)
         for r in range(rows):
             for g in range(groups):
-                total[r * groups + g] = load_first(bias, w_out + (n + r) * group_step, count)
+                total[r * groups + g] = _get(bias, w_out + (n + r) * group_step, count, whole)
         for t in range(taps[0], taps[1]):
             source = from_place + (t - taps[2]) * strip_step
             for m in range(positions):
                 weights = w_tap + t * positions * w_in + m * w_in + n * group_step
                 for r in range(rows):
-                    factor = load_first(w, weights + r * group_step, count)
+                    factor = _get(w, weights + r * group_step, count, whole)
                     for g in range(groups):
-                        value = load_first(x, source + m * step + g * group_step, count)
+                        value = _get(x, source + m * step + g * group_step, count, whole)
                         total[r * groups + g] = mul_add(factor, value, total[r * groups + g])
         for r in range(rows):
             for g in range(groups):
-                store_first(y, from_place + (n + r) * step + g * group_step, total[r * groups + g], count)
+                _put(y, from_place + (n + r) * step + g * group_step, total[r * groups + g], count, whole)
 
     return multiply
 
 
-_four, _two, _one, _single = (
-    _mixed_tile(_ROWS, 4),
-    _mixed_tile(_ROWS, 2),
-    _mixed_tile(_ROWS, 1),
-    _mixed_tile(1, 1),
-)
+_four, _two, _one = (_mixed_tile(_ROWS, groups, True) for groups in (4, 2, 1))
+_tail, _single = _mixed_tile(_ROWS, 1, False), _mixed_tile(1, 1, False)
 
 
 @kernel
@@ -70,25 +83,27 @@ def _mix(x, w, bias, y, sizes, steps, counter):
             g = 0
             while g < groups:
                 place = start + g * shared + j, strip_step, step, shared
-                left = groups - g
                 if positions < _ROWS:
                     for n in range(positions):
                         _single(x, w, bias, y, place, w_place, taps, positions, n, count)
                     g += 1
                     continue
+                whole, left = count == lanes(x), groups - g
                 for first in range(0, positions, _ROWS):
                     # the last tile begins earlier, so that it is whole
                     n = min(first, positions - _ROWS)
-                    if left >= 4:
+                    if not whole:
+                        _tail(x, w, bias, y, place, w_place, taps, positions, n, count)
+                    elif left >= 4:
                         _four(x, w, bias, y, place, w_place, taps, positions, n, count)
                     elif left >= 2:
                         _two(x, w, bias, y, place, w_place, taps, positions, n, count)
                     else:
                         _one(x, w, bias, y, place, w_place, taps, positions, n, count)
-                g += 4 if left >= 4 else min(left, 2)
+                g += 4 if whole and left >= 4 else 2 if whole and left >= 2 else 1
 
 
-def _weight_tile(rows, columns):
+def _weight_tile(rows, columns, whole):
     """dw of `rows` positions of dy and `columns` of x; sums of items are added up in `scratch`."""
     size = rows * columns
 
@@ -107,46 +122,48 @@ def _weight_tile(rows, columns):
                 source = place + (tap - reach) * strip_step
                 for g in range(groups):
                     for r in range(rows):
-                        d = load_first(dy, place + (n + r) * step + g * shared, count)
+                        d = _get(dy, place + (n + r) * step + g * shared, count, whole)
                         for c in range(columns):
-                            value = load_first(x, source + (m + c) * step + g * shared, count)
+                            value = _get(x, source + (m + c) * step + g * shared, count, whole)
                             total[r * columns + c] = mul_add(d, value, total[r * columns + c])
             for q in range(size):
                 value = total[q]
                 if item > 0:
-                    value = value + load_first(scratch, q * lanes(x), count)
-                store_first(scratch, q * lanes(x), value, count)
+                    value = value + _get(scratch, q * lanes(x), count, whole)
+                _put(scratch, q * lanes(x), value, count, whole)
         for r in range(rows):
             for c in range(columns):
                 # what an earlier tile has stored is left alone
                 if n + r >= wanted_n and m + c >= wanted_m:
                     at = ((tap * positions + n + r) * positions + m + c) * shared + j
-                    store_first(dw, at, load_first(scratch, (r * columns + c) * lanes(x), count), count)
+                    _put(dw, at, _get(scratch, (r * columns + c) * lanes(x), count, whole), count, whole)
 
     return add_up
 
 
-_COLUMNS = 4
-_large, _small = _weight_tile(_ROWS, _COLUMNS), _weight_tile(1, 1)
+_large, _large_tail = (_weight_tile(_SUM_ROWS, _SUM_COLUMNS, whole) for whole in (True, False))
+_small = _weight_tile(1, 1, False)
 
 
 @kernel
 def _weight_sums(x, dy, dw, items, sizes, steps, counter):
     """dw (taps, positions of dy, positions of x, shared): some positions of dy per task."""
     positions, shared = sizes[1], sizes[3]
-    rows, columns = (_ROWS, _COLUMNS) if positions >= _ROWS else (1, 1)
+    rows, columns = (_SUM_ROWS, _SUM_COLUMNS) if positions >= _SUM_ROWS else (1, 1)
     blocks, across = -(-positions // rows), -(-shared // lanes(x))
-    scratch = numpy.empty(_ROWS * _COLUMNS * lanes(x), x.dtype)
+    scratch = numpy.empty(_SUM_ROWS * _SUM_COLUMNS * lanes(x), x.dtype)
     for task in tasks(counter):
         tap, block, j = task // (blocks * across), task // across % blocks, task % across * lanes(x)
         count = min(lanes(x), shared - j)
         n = min(block * rows, positions - rows)
         for wanted in range(0, positions, columns):
             m, places = min(wanted, positions - columns), (j, block * rows, wanted)
-            if rows == 1:
-                _small(x, dy, dw, scratch, places, sizes, steps, items, n, m, tap, count)
-            else:
+            if rows > 1 and count == lanes(x):
                 _large(x, dy, dw, scratch, places, sizes, steps, items, n, m, tap, count)
+            elif rows > 1:
+                _large_tail(x, dy, dw, scratch, places, sizes, steps, items, n, m, tap, count)
+            else:
+                _small(x, dy, dw, scratch, places, sizes, steps, items, n, m, tap, count)
 
 
 def strip_linear_forward(x, w, b=None, axis=None, save=True):
@@ -162,7 +179,7 @@ def strip_linear_backward(dout, saved):
     dw = zeros((taps, n, n, shared), x.dtype)
     if x.size:
         sizes, steps = _layout(x, shared, taps, axis)
-        rows = _ROWS if n >= _ROWS else 1
+        rows = _SUM_ROWS if n >= _SUM_ROWS else 1
         count = taps * -(-n // rows) * -(-shared // lanes(x))
         args = flat(x), flat(dout), dw.reshape(-1), x.shape[0], sizes, steps
         run(_weight_sums, count, *args, work=x.size * taps * n / 8)

@@ -8,12 +8,54 @@ import math
 
 import numpy
 
-from mixers.cpu.aligned import contiguous, empty
-from mixers.cpu.runner import kernel, run, tasks
-from mixers.cpu.simd import lanes, load_first, mul_add, store_first, zeros
+from mixers.cpu.aligned import contiguous, empty, flat
+from mixers.cpu.runner import helper, kernel, run, tasks
+from mixers.cpu.simd import lanes, load, load_first, mul_add, store, store_first, tile, zeros
 
 # values of a block of rows: they are swept twice, so they should stay in the second-level cache
 _BLOCK_VALUES = 16384
+
+
+# vectors of channels whose sums are in registers together
+_VECTORS = 4
+
+
+@helper
+def _get(x, offset, count, whole):
+    return load(x, offset) if whole else load_first(x, offset, count)
+
+
+@helper
+def _put(y, offset, value, count, whole):
+    if whole:
+        store(y, offset, value)
+    else:
+        store_first(y, offset, value, count)
+
+
+@helper
+def _column_moments(x, means, squares, start, to, count, c, rest, whole):
+    """Of some vectors of channels; `rest` channels are left."""
+    total, square, left = tile(x, _VECTORS), tile(x, _VECTORS), tile(x, _VECTORS)
+    for v in range(_VECTORS):
+        total[v], square[v], left[v] = zeros(x), zeros(x), zeros(x)
+    for r in range(count):
+        for v in range(_VECTORS):
+            width = max(0, min(lanes(x), rest - v * lanes(x)))
+            total[v] = total[v] + _get(x, start + r * c + v * lanes(x), width, whole)
+    for v in range(_VECTORS):
+        total[v] = total[v] / count
+    for r in range(count):
+        for v in range(_VECTORS):
+            width = max(0, min(lanes(x), rest - v * lanes(x)))
+            centred = _get(x, start + r * c + v * lanes(x), width, whole) - total[v]
+            square[v] = mul_add(centred, centred, square[v])
+            left[v] = left[v] + centred
+    for v in range(_VECTORS):
+        width = max(0, min(lanes(x), rest - v * lanes(x)))
+        # a large common offset costs the first mean digits; what it left over corrects both
+        _put(means, to + v * lanes(x), total[v] + left[v] / count, width, whole)
+        _put(squares, to + v * lanes(x), square[v] - left[v] * left[v] / count, width, whole)
 
 
 @kernel
@@ -23,21 +65,13 @@ def _moments(x, means, squares, rows, c, size, blocks, counter):
         item, block = task // blocks, task % blocks
         first = block * size
         count = min(rows - first, size)
-        for j in range(0, c, lanes(x)):
-            width = min(c - j, lanes(x))
-            start = (item * rows + first) * c + j
-            total = zeros(x)
-            for r in range(count):
-                total = total + load_first(x, start + r * c, width)
-            mean = total / count
-            square, rest = zeros(x), zeros(x)
-            for r in range(count):
-                centred = load_first(x, start + r * c, width) - mean
-                square = mul_add(centred, centred, square)
-                rest = rest + centred
-            # a large common offset costs the first mean digits; what it left over corrects both
-            store_first(means, task * c + j, mean + rest / count, width)
-            store_first(squares, task * c + j, square - rest * rest / count, width)
+        for j in range(0, c, _VECTORS * lanes(x)):
+            start, to = (item * rows + first) * c + j, task * c + j
+            # two calls, so that one is compiled for full vectors
+            if c - j >= _VECTORS * lanes(x):
+                _column_moments(x, means, squares, start, to, count, c, c - j, True)
+            else:
+                _column_moments(x, means, squares, start, to, count, c, c - j, False)
 
 
 @kernel
@@ -49,31 +83,55 @@ def _normalise(x, y, centre, factor, bias, rows, c, size, blocks, counter):
         for r in range(first, min(rows, first + size)):
             for j in range(0, c, lanes(x)):
                 width = min(c - j, lanes(x))
+                whole = width == lanes(x)
                 at, p = (item * rows + r) * c + j, item * c + j
-                centred = load_first(x, at, width) - load_first(centre, p, width)
-                value = mul_add(centred, load_first(factor, p, width), load_first(bias, j, width))
-                store_first(y, at, value, width)
+                centred = _get(x, at, width, whole) - _get(centre, p, width, whole)
+                value = mul_add(centred, _get(factor, p, width, whole), _get(bias, j, width, whole))
+                _put(y, at, value, width, whole)
+
+
+@helper
+def _column_products(x, dy, dx, centre, rstd, factor, sums, dots, start, p, to, count, c, rest, whole, pulls):
+    """Of some vectors of channels; `rest` channels are left."""
+    total, dot = tile(x, _VECTORS), tile(x, _VECTORS)
+    middle, scale, slope = tile(x, _VECTORS), tile(x, _VECTORS), tile(x, _VECTORS)
+    for v in range(_VECTORS):
+        width, at = max(0, min(lanes(x), rest - v * lanes(x))), p + v * lanes(x)
+        total[v], dot[v] = zeros(x), zeros(x)
+        middle[v], scale[v] = _get(centre, at, width, whole), _get(rstd, at, width, whole)
+        slope[v] = _get(factor, at, width, whole)
+    for r in range(count):
+        for v in range(_VECTORS):
+            width, at = max(0, min(lanes(x), rest - v * lanes(x))), start + r * c + v * lanes(x)
+            d = _get(dy, at, width, whole)
+            n = (_get(x, at, width, whole) - middle[v]) * scale[v]
+            total[v] = total[v] + d
+            dot[v] = mul_add(d, n, dot[v])
+            if pulls:
+                _put(dx, at, d * slope[v], width, whole)
+    for v in range(_VECTORS):
+        width = max(0, min(lanes(x), rest - v * lanes(x)))
+        _put(sums, to + v * lanes(x), total[v], width, whole)
+        _put(dots, to + v * lanes(x), dot[v], width, whole)
 
 
 @kernel
-def _products(x, dy, centre, rstd, sums, dots, rows, c, size, blocks, counter):
-    """Sums of dy and of dy n over each block of rows, n = (x - centre) rstd."""
+def _products(x, dy, dx, centre, rstd, factor, sums, dots, rows, c, size, blocks, pulls, counter):
+    """Sums of dy and of dy n over each block of rows, n = (x - centre) rstd; with `pulls` also dx = dy factor."""
     for task in tasks(counter):
         item, block = task // blocks, task % blocks
         first = block * size
         count = min(rows - first, size)
-        for j in range(0, c, lanes(x)):
-            width = min(c - j, lanes(x))
-            start, p = (item * rows + first) * c + j, item * c + j
-            middle, scale = load_first(centre, p, width), load_first(rstd, p, width)
-            total, dot = zeros(x), zeros(x)
-            for r in range(count):
-                d = load_first(dy, start + r * c, width)
-                n = (load_first(x, start + r * c, width) - middle) * scale
-                total = total + d
-                dot = mul_add(d, n, dot)
-            store_first(sums, task * c + j, total, width)
-            store_first(dots, task * c + j, dot, width)
+        arrays = x, dy, dx, centre, rstd, factor, sums, dots
+        for j in range(0, c, _VECTORS * lanes(x)):
+            place = (item * rows + first) * c + j, item * c + j, task * c + j, count, c, c - j
+            # one call for each kind, so that it is compiled for it
+            if c - j < _VECTORS * lanes(x):
+                _column_products(*arrays, *place, False, pulls)
+            elif pulls:
+                _column_products(*arrays, *place, True, True)
+            else:
+                _column_products(*arrays, *place, True, False)
 
 
 @kernel
@@ -85,11 +143,12 @@ def _pull(x, dy, dx, centre, factor, shift, slope, rows, c, size, blocks, counte
         for r in range(first, min(rows, first + size)):
             for j in range(0, c, lanes(x)):
                 width = min(c - j, lanes(x))
+                whole = width == lanes(x)
                 at, p = (item * rows + r) * c + j, item * c + j
-                centred = load_first(x, at, width) - load_first(centre, p, width)
-                value = load_first(dy, at, width) * load_first(factor, p, width) - load_first(shift, p, width)
-                value = value - centred * load_first(slope, p, width)
-                store_first(dx, at, value, width)
+                centred = _get(x, at, width, whole) - _get(centre, p, width, whole)
+                value = _get(dy, at, width, whole) * _get(factor, p, width, whole)
+                value = value - _get(shift, p, width, whole) - centred * _get(slope, p, width, whole)
+                _put(dx, at, value, width, whole)
 
 
 def batch_norm_forward(x, scale, bias, mean, var, eps=1e-5, training=False, save=True):
@@ -108,10 +167,9 @@ def batch_norm_backward(dout, saved):
     x, scale, rstd = saved.x, saved.scale, saved.rstd
     dy = numpy.zeros_like(x) if dout.y is None else dout.y
     grid = _Grid(x, 1)
-    dbias, dscale = (s[0] for s in _sums(x, dy, grid, saved.centre, rstd))
-    if not saved.training:
-        dx = dy * (rstd * scale)
-    else:
+    affine = None if saved.training else (empty(x.shape, x.dtype), rstd * scale)
+    dbias, dscale = (s[0] for s in _sums(x, dy, grid, saved.centre, rstd, affine))
+    if saved.training:
         count = x.size // x.shape[-1]
         shift = rstd * scale * dbias / count
         slope = rstd * rstd * scale * dscale / count
@@ -120,6 +178,8 @@ def batch_norm_backward(dout, saved):
         if dout.batch_var is not None:
             slope = slope - 2.0 * dout.batch_var / count
         dx = _pulled(x, dy, grid, saved.centre, rstd * scale, shift, slope)
+    else:
+        dx, _ = affine
     return dx, dscale.astype(x.dtype), dbias.astype(x.dtype), None, None
 
 
@@ -182,21 +242,16 @@ def _statistics(x, grid, groups):
     return mean, (squares.sum(axis=(1, 3)) + between) / count
 
 
-def _sums(x, dy, grid, centre, rstd):
-    """Sums over the rows of dy and of dy n per item and channel, float64."""
+def _sums(x, dy, grid, centre, rstd, affine=None):
+    """Sums over the rows of dy and of dy n per item and channel, float64.
+
+    With (dx, factor) as `affine` also sets dx = dy factor.
+    """
     sums, dots = (empty((grid.items, grid.blocks, grid.c), x.dtype) for _ in range(2))
-    per_channel = [contiguous(a, x.dtype) for a in (centre, rstd)]
-    run(
-        _products,
-        grid.tasks,
-        contiguous(x),
-        contiguous(dy),
-        *per_channel,
-        sums,
-        dots,
-        *grid.layout,
-        work=3 * x.size,
-    )
+    dx, factor = affine or (sums, rstd)
+    per_channel = [contiguous(a, x.dtype) for a in (centre, rstd, factor)]
+    arrays = flat(x), flat(dy), dx.reshape(-1), *(a.reshape(-1) for a in (*per_channel, sums, dots))
+    run(_products, grid.tasks, *arrays, *grid.layout, affine is not None, work=3 * x.size)
     return sums.sum(axis=1, dtype=numpy.float64), dots.sum(axis=1, dtype=numpy.float64)
 
 
