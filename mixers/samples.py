@@ -389,6 +389,12 @@ OPS = {
         {"m": 9, "i": 5, "g": 8, "o": 3},
         {"m": 3136, "i": 384, "g": 8, "o": 384},
     ),
+    "kan_conv2d": OpSample(
+        {"x": "b h w c", "w": ("k k c g o", coefficients)},
+        {"b": 2, "h": 5, "w": 6, "c": 3, "k": 3, "g": 8, "o": 4},
+        {"b": 8, "h": 28, "w": 28, "c": 16, "k": 3, "g": 8, "o": 16},
+        {"padding": 1},
+    ),
     "kan_edges": OpSample(
         {"x": "m i", "first": "i o", "second": ("i o", scales), "third": "i o"},
         {"m": 9, "i": 5, "o": 3},

@@ -9,7 +9,7 @@ def kan_contract_forward(
     x, w, first=None, second=None, basis="bspline", order=3, low=-1.0, high=1.0, width=None, save=True
 ):
     """y = sum over inputs and functions of beta(x) w."""
-    beta = _expand(x, w.shape[1], first, second, basis, order, low, high, width).values
+    beta = expand(x, w.shape[1], first, second, basis, order, low, high, width).values
     return numpy.einsum("...ig,igo->...o", beta, w), ()
 
 
@@ -17,7 +17,7 @@ def kan_contract_backward(dout, saved):
     """E = dy w^T; then dx = sum_g beta' E, and so for each parameter of the basis; dw = sum over rows of beta dy."""
     x, w = saved.x, saved.w
     options = (saved.basis, saved.order, saved.low, saved.high, saved.width)
-    found = _expand(x, w.shape[1], saved.first, saved.second, *options)
+    found = expand(x, w.shape[1], saved.first, saved.second, *options)
     e = numpy.einsum("...o,igo->...ig", dout, w)
     rows = tuple(range(x.ndim - 1))
     count = math.prod(x.shape[:-1])
@@ -35,7 +35,8 @@ class _Expansion:
         self.values, self.by_x, self.by_first, self.by_second = values, by_x, by_first, by_second
 
 
-def _expand(x, g, first, second, basis, order, low, high, width):
+def expand(x, g, first, second, basis, order, low, high, width):
+    """Values and derivatives of a basis; arguments as of kan_contract."""
     if basis == "bspline":
         knots = uniform_knots(low, high, g, order).astype(x.dtype)[None] if first is None else first
         return _bsplines(x[..., None], knots, order)
@@ -43,6 +44,8 @@ def _expand(x, g, first, second, basis, order, low, high, width):
         return _fourier(x[..., None], g // 2)
     if basis == "chebyshev":
         return _chebyshev(x[..., None], g)
+    if basis == "silu":
+        return _silu(x[..., None])
     if basis == "relu":
         return _relu(x[..., None], first, second, 4.0 * (g - order) ** 2 / (order + 1) ** 2)
     if first is not None:
@@ -106,3 +109,9 @@ def _relu(x, start, end, rho):
     scale = 2.0 * rho * rho
     by_start, by_end = -scale * p * q * q, scale * p * p * q
     return _Expansion((rho * p * q) ** 2, -by_start - by_end, by_start, by_end)
+
+
+def _silu(x):
+    """One function, x sigma(x); its slope is sigma (1 + x (1 - sigma))."""
+    gate = 0.5 * (1.0 + numpy.tanh(0.5 * x))
+    return _Expansion(x * gate, gate * (1.0 + x * (1.0 - gate)))

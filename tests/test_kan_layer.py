@@ -62,6 +62,7 @@ class TestKanContract(OpSuite):
             {"x": (2, 33, 4), "w": (4, 8, 3), "first": starts(4, 8), "second": ends(4, 8)},
             {"basis": "relu"},
         ),
+        Case("silu", {"x": (2, 9, 6), "w": (6, 1, 5)}, {"basis": "silu"}),
         Case("many-inputs", {"x": (3, 130), "w": (130, 8, 33)}),
         Case("many-rows", {"x": (1025, 2), "w": (2, 8, 3)}, emulated=False, differences=False),
         Case("large", {"x": (300, 65), "w": (65, 8, 64)}, emulated=False, differences=False),
@@ -192,6 +193,7 @@ def needs(backend):
         ({"basis": "rbf", "first": numpy.zeros((3, 8))}, "kan_contract: first and second must be given"),
         ({"second": numpy.zeros((3, 8))}, "kan_contract: second must not be given with basis='bspline'"),
         ({"first": numpy.zeros((3, 8))}, r"kan_contract: first must have shape \(i, g\) = \(3, 12\)"),
+        ({"basis": "silu"}, "kan_contract: w must have g = 1 function with basis='silu', got 8"),
         ({"basis": "rbf", "w": numpy.zeros((3, 1, 2))}, "kan_contract: w must have g >= 2 functions"),
     ],
 )

@@ -1,7 +1,10 @@
 // Kolmogorov-Arnold layers: products with an expansion that exists in tiles of shared memory only. Feature k = i g + f
 // is function f of input i. Tiles are 64 x 64, with 4 x 4 of them per thread of 16 x 16; x is (m, i), w (i g, o).
 //
-// Macros: T storage type; BASIS 0 B-splines of degree ORDER, 1 Fourier, 2 radial, 3 Chebyshev, 4 ReLU.
+// With WINDOWS the rows are the windows of an image, whose inputs (tap, channel) are read where they are. In the
+// gradient of x the rows are its pixels, and dy (tap, output) is read at the windows that hold the pixel.
+//
+// Macros: T storage type; BASIS 0 B-splines of degree ORDER, 1 Fourier, 2 radial, 3 Chebyshev, 4 ReLU, 5 SiLU; WINDOWS.
 #include "angles.cuh"
 
 constexpr int TILE = 64, DEPTH = 64 / sizeof(acc_t), PITCH = TILE + 4, THREADS = 256;
@@ -11,7 +14,41 @@ struct sizes_t {
   int i, g, o;
   int step;  // from input to input in what the basis has: 0 if it is the same for all
   int order;
+  int h, w, c, down, across, size, stride, padding;  // with WINDOWS: image, windows
 };
+
+#ifdef WINDOWS
+
+// input i = (tap, channel) of a window; zero beyond the image
+__device__ __forceinline__ acc_t input(const T* __restrict__ x, const sizes_t& s, index_t row, int i) {
+  int tap = i / s.c, q = row % s.across;
+  index_t above = row / s.across, item = above / s.down;
+  int y = (int)(above % s.down) * s.stride + tap / s.size - s.padding, z = q * s.stride + tap % s.size - s.padding;
+  bool inside = y >= 0 && y < s.h && z >= 0 && z < s.w;
+  return inside ? ld(x[((item * s.h + y) * s.w + z) * s.c + i % s.c]) : acc_t(0);
+}
+
+// dy (tap, output) of a pixel: of the window in which the pixel is at this tap; zero if there is none
+__device__ __forceinline__ acc_t cotangent(const T* __restrict__ dy, const sizes_t& s, index_t pixel, int c) {
+  int outputs = s.o / (s.size * s.size), tap = c / outputs;
+  index_t above = pixel / s.w, item = above / s.h;
+  int y = (int)(above % s.h) + s.padding - tap / s.size, z = (int)(pixel % s.w) + s.padding - tap % s.size;
+  int p = y / s.stride, q = z / s.stride;
+  bool found = y >= 0 && z >= 0 && p * s.stride == y && q * s.stride == z && p < s.down && q < s.across;
+  return found ? ld(dy[((item * s.down + p) * s.across + q) * outputs + c % outputs]) : acc_t(0);
+}
+
+#else
+
+__device__ __forceinline__ acc_t input(const T* __restrict__ x, const sizes_t& s, index_t row, int i) {
+  return ld(x[row * s.i + i]);
+}
+
+__device__ __forceinline__ acc_t cotangent(const T* __restrict__ dy, const sizes_t& s, index_t row, int c) {
+  return ld(dy[row * s.o + c]);
+}
+
+#endif
 
 struct basis_t {
   const acc_t *first, *second;
@@ -65,8 +102,8 @@ template <class put_t>
 __device__ __forceinline__ void basis_values(const basis_t& b, int i, acc_t x, int from, int to, put_t put) {
   const acc_t* t = b.first + (index_t)i * b.step;
   int last = b.g + ORDER, m = interval(t, last, x);
-  // a NaN stays one
-  acc_t outside = x == x ? acc_t(0) : x;
+  // NaN of what is no finite number
+  acc_t outside = x - x;
   for (int f = from; f < to; f++)
     if (m < 0 || f < m - ORDER || f > m) put(f, outside);
   if (m < 0) return;
@@ -82,7 +119,7 @@ template <class e_t>
 __device__ __forceinline__ acc_t basis_pull(const basis_t& b, int i, acc_t x, int from, int to, e_t e) {
   const acc_t* t = b.first + (index_t)i * b.step;
   int last = b.g + ORDER, m = interval(t, last, x);
-  if (m < 0) return x == x ? acc_t(0) : x;
+  if (m < 0) return x - x;
   acc_t total = 0;
 #if ORDER
   acc_t n[ORDER + 1];
@@ -157,6 +194,18 @@ __device__ __forceinline__ acc_t basis_pull(const basis_t& b, int i, acc_t x, in
   return total * slope_tanh(x);
 }
 
+#elif BASIS == 5
+
+template <class put_t>
+__device__ __forceinline__ void basis_values(const basis_t& b, int i, acc_t x, int from, int to, put_t put) {
+  for (int f = from; f < to; f++) put(f, value_silu(x));
+}
+
+template <class e_t>
+__device__ __forceinline__ acc_t basis_pull(const basis_t& b, int i, acc_t x, int from, int to, e_t e) {
+  return from < to ? slope_silu(x) * e(from) : acc_t(0);
+}
+
 #else
 
 // the function's value and its slopes by x and its two parameters
@@ -208,7 +257,7 @@ __device__ __forceinline__ void expand(const basis_t& b, const T* __restrict__ x
     acc_t* place = target + r * across + (i * s.g - k) * along;
     int from = max(0, k - i * s.g), to = min(s.g, end - i * s.g);
     if (row + r < s.m)
-      basis_values(b, i, ld(x[(row + r) * s.i + i]), from, to, [&](int f, acc_t value) { place[f * along] = value; });
+      basis_values(b, i, input(x, s, row + r, i), from, to, [&](int f, acc_t value) { place[f * along] = value; });
     else
       for (int f = from; f < to; f++) place[f * along] = 0;
   }
@@ -283,7 +332,7 @@ extern "C" __global__ void __launch_bounds__(256)
         for (int at = threadIdx.x; at < DEPTH * TILE; at += THREADS) {
           int d = at % DEPTH, n = at / DEPTH;
           bool valid = c + d < s.o;
-          left[d][n] = valid && row + n < s.m ? ld(dy[(row + n) * s.o + c + d]) : acc_t(0);
+          left[d][n] = valid && row + n < s.m ? cotangent(dy, s, row + n, c + d) : acc_t(0);
           right[d][n] = valid && k + n < features ? w[((index_t)first * s.g + k + n) * s.o + c + d] : acc_t(0);
         }
         __syncthreads();

@@ -8,10 +8,17 @@ import numpy
 
 from mixers.cpu.runner import helper
 from mixers.cpu.simd import lanes, load, mul_add, scalar, select, store, zeros
-from mixers.cpu.vector_math import exp, logistic, sincos, tanh
+from mixers.cpu.vector_math import exp, logistic, silu, silu_derivative, sincos, tanh
 
-BSPLINE, FOURIER, RADIAL, CHEBYSHEV, RELU = range(5)
-KINDS = {"bspline": BSPLINE, "fourier": FOURIER, "rbf": RADIAL, "chebyshev": CHEBYSHEV, "relu": RELU}
+BSPLINE, FOURIER, RADIAL, CHEBYSHEV, RELU, SILU = range(6)
+KINDS = {
+    "bspline": BSPLINE,
+    "fourier": FOURIER,
+    "rbf": RADIAL,
+    "chebyshev": CHEBYSHEV,
+    "relu": RELU,
+    "silu": SILU,
+}
 # frequencies after which the angle is computed afresh
 _RESEED = 16
 
@@ -112,6 +119,8 @@ def values(kind, x, table, t, g, order, rho, scratch, out, at, step):
         for f in range(g):
             store(out, at + f * step, value)
             before, value = value, mul_add(tau + tau, value, -before)
+    elif kind == SILU:
+        store(out, at, silu(x))
     else:
         for f in range(g):
             product = _positive(x - scalar(table, t + f)) * _positive(scalar(table, t + g + f) - x) * rho
@@ -160,6 +169,8 @@ def pull(kind, x, e, at, step, table, t, g, order, rho, scratch, slopes, s):
             before, value = value, mul_add(tau + tau, value, -before)
         # the derivative of tanh without cancellation
         total = total * (4.0 * logistic(x + x)[1])
+    elif kind == SILU:
+        total = silu_derivative(x) * load(e, at)
     else:
         for f in range(g):
             p, q = _positive(x - scalar(table, t + f)), _positive(scalar(table, t + g + f) - x)

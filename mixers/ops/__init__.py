@@ -31,6 +31,7 @@ from mixers.ops.filter import spectral_filter
 from mixers.ops.fourier import fourier_real, irfft, rfft
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
 from mixers.ops.kan import kan_attention
+from mixers.ops.kan_conv import kan_conv2d
 from mixers.ops.kan_edges import kan_edges
 from mixers.ops.kan_layer import kan_contract
 from mixers.ops.kan_map import kan_map_attention, simplex_projection
@@ -83,6 +84,7 @@ __all__ = [
     "irfft",
     "kan_attention",
     "kan_contract",
+    "kan_conv2d",
     "kan_edges",
     "kan_map_attention",
     "layer_norm",

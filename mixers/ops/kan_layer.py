@@ -5,7 +5,7 @@ import math
 from mixers import _checks as check
 from mixers.op import op
 
-BASES = ("bspline", "fourier", "rbf", "chebyshev", "relu")
+BASES = ("bspline", "fourier", "rbf", "chebyshev", "relu", "silu")
 
 
 def _contract_flops(x, w, **_):
@@ -27,7 +27,7 @@ def kan_contract(x, w, first=None, second=None, *, basis="bspline", order=3, low
     first, second : array, optional
         What the basis has per input, see below. Without it the basis is the same for all inputs and
         follows from `low`, `high` and `width`.
-    basis : {"bspline", "fourier", "rbf", "chebyshev", "relu"}
+    basis : {"bspline", "fourier", "rbf", "chebyshev", "relu", "silu"}
         "bspline": g = n + order B-splines of degree `order`, intervals left-closed, zero outside the knots;
         `first` holds the increasing knots (i, g + order + 1), or n intervals divide [low, high] evenly and
         order more lie on each side. The knots have no gradient.
@@ -37,6 +37,7 @@ def kan_contract(x, w, first=None, second=None, *, basis="bspline", order=3, low
         "chebyshev": T_0, ..., T_(g - 1) of tanh x.
         "relu": (rho relu(x - first) relu(second - x))^2 with rho = 4 n^2 / (order + 1)^2, n = g - order; both
         ends (i, g) are given.
+        "silu": x / (1 + exp(-x)) alone, g = 1.
     order : int
         >= 0; < g with "bspline" and "relu".
     low, high : float
@@ -75,17 +76,7 @@ def kan_contract(x, w, first=None, second=None, *, basis="bspline", order=3, low
     check.choice(f, "basis", basis, BASES)
     i, g, _ = check.shape(f, "w", w, i=None, g=None, o=None)
     check_rows(f, x, i)
-    order = check.integer(f, "order", order, minimum=0)
-    if check.number(f, "low", low) >= check.number(f, "high", high):
-        raise ValueError(f"{f}: low must be < high, got {low} and {high}")
-    if width is not None:
-        check.number(f, "width", width, above=0)
-    if basis == "fourier" and g % 2:
-        raise ValueError(f"{f}: w must have an even number g of functions with basis='fourier', got {g}")
-    if basis in ("bspline", "relu") and g <= order:
-        raise ValueError(f"{f}: w must have g > order = {order} functions, got {g}")
-    if basis == "rbf" and g < 2 and first is None and width is None:
-        raise ValueError(f"{f}: w must have g >= 2 functions without centres and width, got {g}")
+    check_basis(f, g, basis, order, low, high, width, first is not None)
     takes = {"bspline": "first", "rbf": "first second", "relu": "first second"}.get(basis, "").split()
     for name, array in (("first", first), ("second", second)):
         if array is not None and name not in takes:
@@ -94,6 +85,23 @@ def kan_contract(x, w, first=None, second=None, *, basis="bspline", order=3, low
             raise ValueError(f"{f}: first and second must be given with basis={basis!r}")
         if array is not None:
             check.shape(f, name, array, i=i, g=g + order + 1 if basis == "bspline" else g)
+
+
+def check_basis(f, g, basis, order, low, high, width, placed=False):
+    """Check the options of a basis of g functions; `placed` where knots or centres are given."""
+    order = check.integer(f, "order", order, minimum=0)
+    if check.number(f, "low", low) >= check.number(f, "high", high):
+        raise ValueError(f"{f}: low must be < high, got {low} and {high}")
+    if width is not None:
+        check.number(f, "width", width, above=0)
+    if basis == "rbf" and g < 2 and width is None and not placed:
+        raise ValueError(f"{f}: w must have g >= 2 functions without centres and width, got {g}")
+    if basis == "fourier" and g % 2:
+        raise ValueError(f"{f}: w must have an even number g of functions with basis='fourier', got {g}")
+    if basis in ("bspline", "relu") and g <= order:
+        raise ValueError(f"{f}: w must have g > order = {order} functions, got {g}")
+    if basis == "silu" and g != 1:
+        raise ValueError(f"{f}: w must have g = 1 function with basis='silu', got {g}")
 
 
 def check_rows(function, x, i):

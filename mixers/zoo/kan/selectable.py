@@ -130,7 +130,7 @@ class _Selectable:
 
         x is (..., i); parameters have their leading axes flattened to i.
         """
-        i, weights, y = x.shape[-1], self._weights(p), None
+        i, weights, y = x.shape[-1], self.weights(p), None
         for member, name in enumerate(self.pool):
             own = {n: a for n, a in p.items() if n in getattr(self, f"_{name}_parameters")(i, 1, None)}
             kept = None if self.select == "soft" else self._winners(weights, i) == member
@@ -142,13 +142,13 @@ class _Selectable:
                 chosen = numpy.flatnonzero(kept)
                 rows, own = x[..., chosen], {n: a[chosen] for n, a in own.items()}
                 weight = weight[chosen] if weight is not None and weight.ndim else weight
-            part = getattr(self, f"_{name}")(rows, weight, **own)
+            part = self._member(name, rows, weight, own)
             y = part if y is None else y + part
         if self.base:
             y = y + ops.linear(ops.silu(x), p.w_base)
         return ops.add(y, p.b) if self.bias else y
 
-    def _weights(self, p):
+    def weights(self, p):
         """The weights (i, members) or (members,), None without any."""
         if self.select_per == "none":
             return None
@@ -161,37 +161,37 @@ class _Selectable:
         table = numpy.abs(graph.to_host(weights).astype(numpy.float64))
         return numpy.broadcast_to(table.argmax(axis=-1), (i,))
 
-    def _bspline(self, x, weight, bspline_coef):
-        low, high = self.grid_range
-        options = {"basis": "bspline", "order": self.spline_order, "low": low, "high": high}
-        return ops.kan_contract(x, _weighted(bspline_coef, weight), **options)
+    def _member(self, name, x, weight, own):
+        """The sum of one member; `own` holds its parameters."""
+        if name == "wavelet":
+            edges = _weighted(own["wavelet_weight"], weight), own["wavelet_scale"], own["wavelet_translation"]
+            return ops.kan_edges(x, *edges, function=self.wavelet_type)
+        if name == "relu":
+            options = {"basis": "relu", "order": self.relu_order}
+            ends = own["relu_low"], own["relu_high"]
+            return ops.kan_contract(x, _weighted(own["relu_coef"], weight), *ends, **options)
+        w, options = self.common_basis(name, own)
+        return ops.kan_contract(x, _weighted(w, weight), **options)
 
-    def _rbf(self, x, weight, rbf_coef):
-        options = {"basis": "rbf", "low": self.rbf_min, "high": self.rbf_max}
-        return ops.kan_contract(x, _weighted(rbf_coef, weight), **options)
-
-    def _chebyshev(self, x, weight, cheby_coef):
-        return ops.kan_contract(x, _weighted(cheby_coef, weight), basis="chebyshev")
-
-    def _fourier(self, x, weight, fourier_cos, fourier_sin):
-        w = concatenate((fourier_cos, fourier_sin), axis=1)
-        return ops.kan_contract(x, _weighted(w, weight), basis="fourier")
-
-    def _wavelet(self, x, weight, wavelet_weight, wavelet_scale, wavelet_translation):
-        edges = _weighted(wavelet_weight, weight), wavelet_scale, wavelet_translation
-        return ops.kan_edges(x, *edges, function=self.wavelet_type)
-
-    def _relu(self, x, weight, relu_low, relu_high, relu_coef):
-        options = {"basis": "relu", "order": self.relu_order}
-        return ops.kan_contract(x, _weighted(relu_coef, weight), relu_low, relu_high, **options)
+    def common_basis(self, name, own):
+        """Coefficients and options of a member whose functions are the same for all inputs."""
+        if name == "bspline":
+            low, high = self.grid_range
+            options = {"basis": "bspline", "order": self.spline_order, "low": low, "high": high}
+            return own["bspline_coef"], options
+        if name == "rbf":
+            return own["rbf_coef"], {"basis": "rbf", "low": self.rbf_min, "high": self.rbf_max}
+        if name == "chebyshev":
+            return own["cheby_coef"], {"basis": "chebyshev"}
+        return concatenate((own["fourier_cos"], own["fourier_sin"]), axis=-2), {"basis": "fourier"}
 
 
 def _weighted(coefficients, weight):
-    """Coefficients (i, ...) times a weight of every input, or of all."""
+    """Coefficients (i, ...) times a weight of every input, or of all; the inputs may have several axes."""
     if weight is None:
         return coefficients
-    ones = (1,) * (coefficients.ndim - 1)
-    return coefficients * weight.reshape(*(weight.shape or (1,)), *ones)
+    ones = (1,) * (coefficients.ndim - weight.ndim)
+    return coefficients * weight.reshape(*weight.shape, *ones)
 
 
 @register("s_kan", ranks=(1, 2), cost="O(L i o g) for all g functions of the pool", **_PAPER)
@@ -331,7 +331,27 @@ class SConvKan(_Selectable, Mixer):
         return self.edge_parameters((self.kernel_size, self.kernel_size, self.dim), self.out_dim)
 
     def mix(self, p, x):
+        if self._shares_functions():
+            return self._convolve(p, x)
         windows = ops.unfold2d(x, size=self.kernel_size, stride=self.stride, padding=self.padding)
         i = windows.shape[-1]
         flat = {n: a.reshape(i, *a.shape[3:]) if a.ndim > 2 else a for n, a in p.items()}
         return self.sum_pool(type(p)(flat), windows)
+
+    def _shares_functions(self):
+        """Whether all taps use all members, in which no tap has functions of its own."""
+        return self.select == "soft" and not {"wavelet", "relu"} & set(self.pool)
+
+    def _convolve(self, p, x):
+        """The same without windows: the functions are evaluated once per pixel."""
+        grid = {"stride": self.stride, "padding": self.padding}
+        weights, y = self.weights(p), None
+        for member, name in enumerate(self.pool):
+            w, options = self.common_basis(name, dict(p.items()))
+            w = _weighted(w, None if weights is None else weights[..., member])
+            part = ops.kan_conv2d(x, w, **options, **grid)
+            y = part if y is None else y + part
+        if self.base:
+            w = p.w_base.reshape(*p.w_base.shape[:3], 1, self.out_dim)
+            y = y + ops.kan_conv2d(x, w, basis="silu", **grid)
+        return ops.add(y, p.b) if self.bias else y
