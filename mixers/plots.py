@@ -90,6 +90,27 @@ def save_curve(path, result):
     _save(figure, path)
 
 
+def save_bits(path, result):
+    """Draw the bits per byte of a language model: of every step, and of the validation text."""
+    figure = _figure(1)
+    figure.suptitle(f"{result.settings.mixer}: {result.test_bits:.3f} bits per byte of the test text")
+    axes = figure.subplots()
+    steps = numpy.arange(1, len(result.losses) + 1)
+    axes.plot(
+        steps, numpy.array(result.losses) / numpy.log(2.0), color="0.7", linewidth=0.8, label="every step"
+    )
+    every = -(-len(steps) // len(result.bits))
+    axes.plot(
+        numpy.minimum(every * numpy.arange(1, len(result.bits) + 1), len(steps)),
+        result.bits,
+        "C0o-",
+        label="validation text",
+    )
+    axes.set(xlabel="step", ylabel="bits per byte", ylim=(0, 8.5))
+    axes.legend()
+    _save(figure, path)
+
+
 def save_edges(path, names, layers, predicted, values):
     """Draw the functions on the edges of a Kolmogorov-Arnold network, and its values against the samples'.
 

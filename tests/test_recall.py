@@ -76,13 +76,13 @@ def test_command(cli, tmp_path):  # noqa: F811
     status, out, err = cli("train", "--task", "mqar", "--mixer", "hyena", *options)
     assert (status, err) == (0, "")
     assert "of 8 answers after 2 epochs" in out
-    assert (tmp_path / "runs" / "hyena.png").read_bytes().startswith(b"\x89PNG")
-    model, params = recall.load(tmp_path / "runs" / "hyena.npz")
+    assert (tmp_path / "runs" / "hyena-mqar.png").read_bytes().startswith(b"\x89PNG")
+    model, params = recall.load(tmp_path / "runs" / "hyena-mqar.npz")
     assert list(params) == list(model.parameters())
     _, _, test = recall.draw(recall.Settings("hyena", **SMALL))
     assert f"recall accuracy {100 * recall.accuracy(model, params, test):.2f} %" in out
     with pytest.raises(ValueError, match="must be of the task digits, got one of mqar"):
-        training.load(tmp_path / "runs" / "hyena.npz")
+        training.load(tmp_path / "runs" / "hyena-mqar.npz")
 
 
 def test_command_rejects(cli):  # noqa: F811

@@ -56,12 +56,13 @@ def test_training_lowers_the_bits_and_repeats(corpus):
     assert len(first.bits) == len(first.accuracies) == 8
 
 
-def test_train_bytes_on_the_command_line(tmp_path, capsys):
+def test_train_bytes_on_the_command_line(tmp_path, capsys, monkeypatch):
     from mixers.cli.main import main
 
-    out = tmp_path / "model"
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "runs/mamba-bytes"
     arguments = ("train", "--task", "bytes", "--mixer", "mamba", "--steps", "8", "--dim", "8", "--depth", "1")
-    assert main([*arguments, "--length", "16", "--out", str(out)]) in (0, None)
+    assert main([*arguments, "--length", "16"]) in (0, None)
     printed = capsys.readouterr().out
     assert "bits per byte of the test text after 8 steps" in printed
     assert "def " in printed

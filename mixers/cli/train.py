@@ -48,7 +48,9 @@ def add_arguments(parser):
         shown = ", ".join(f"{task} {value}" for task, value in defaults.items())
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{meaning} (default: {shown})")
     parser.add_argument(
-        "--out", metavar="PATH", help="where to write PATH.npz and PATH.png (default: runs/NAME)"
+        "--out",
+        metavar="PATH",
+        help="where to write PATH.npz and PATH.png (default: digits runs/NAME, others runs/NAME-TASK)",
     )
     shared.add_config(parser)
 
@@ -60,7 +62,9 @@ def run(arguments):
     settings = _settings(arguments)
     run_task = {"digits": _run_digits, "mqar": _run_mqar, "bytes": _run_bytes}[arguments.task]
     result, draw = run_task(settings, arguments.backend)
-    out = pathlib.Path(arguments.out or f"runs/{settings.mixer}").with_suffix("")
+    # the same mixer may be trained on every task
+    name = settings.mixer if settings.task == "digits" else f"{settings.mixer}-{settings.task}"
+    out = pathlib.Path(arguments.out or f"runs/{name}").with_suffix("")
     training.save(out.with_suffix(".npz"), result)
     draw(out.with_suffix(".png"), result)
     print(f"wrote {out.with_suffix('.npz')} and {out.with_suffix('.png')}")
@@ -124,7 +128,7 @@ def _run_bytes(settings, backend):
         prompt = b"def "
         drawn = text.sample(model, result.params, prompt, 200, seed=settings.seed)
         print((prompt + drawn).decode("utf-8", errors="replace"))
-    return result, plots.save_curve
+    return result, plots.save_bits
 
 
 _COLUMNS = "loss {task.fields[loss]:.3f}", "validation {task.fields[accuracy]:.1f} %"
