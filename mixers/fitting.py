@@ -23,6 +23,8 @@ _FUNCTIONS = {
     name: getattr(numpy, name)
     for name in "sin cos tan arcsin arccos arctan sinh cosh tanh exp log sqrt abs sign minimum maximum".split()
 }
+# numbers beyond have no float
+_LARGEST = int(1e308)
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 _VARIABLES = ("x", "y", "z", *(f"x{i}" for i in range(1, 10)))
 _SYNTAX = (
@@ -159,9 +161,12 @@ def sample_expression(text, count=2000, low=-1.0, high=1.0, seed=0):
         raise ValueError(f"sample_expression: {text!r} must have a variable: {', '.join(_VARIABLES[:4])} ...")
     x = numpy.random.default_rng(seed).uniform(low, high, (count, len(used)))
     scope = {**_FUNCTIONS, **_CONSTANTS, **dict(zip(used, x.T))}
-    with numpy.errstate(all="ignore"):
-        y = eval(compile(tree, "<expression>", "eval"), {"__builtins__": {}}, scope)
-    y = numpy.broadcast_to(y, (count,))
+    try:
+        with numpy.errstate(all="ignore"):
+            y = eval(compile(tree, "<expression>", "eval"), {"__builtins__": {}}, scope)
+        y = numpy.broadcast_to(numpy.asarray(y, numpy.float64), (count,))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"sample_expression: {text!r} must have a value, got: {error}") from None
     if not numpy.isfinite(y).all():
         raise ValueError(f"sample_expression: {text!r} must be finite for all variables in [{low}, {high}]")
     return Samples(x, y[:, None].astype(numpy.float64), (*used, text))
@@ -177,6 +182,7 @@ def _parse(text):
         known = {*_FUNCTIONS, *_CONSTANTS, *_VARIABLES}
         if not isinstance(node, _SYNTAX) or (isinstance(node, ast.Name) and node.id not in known):
             part = node.id if isinstance(node, ast.Name) else type(node).__name__
+            part += "; a power is x**2" if isinstance(node, ast.BitXor) else ""
             raise ValueError(
                 f"sample_expression: {text!r} must consist of arithmetic, x, y, z, x1 ... x9, pi, e and "
                 f"{', '.join(_FUNCTIONS)}; got {part}"
@@ -185,6 +191,9 @@ def _parse(text):
             raise ValueError(f"sample_expression: {text!r} must call functions by name")
         if isinstance(node, ast.Constant) and not isinstance(node.value, int | float):
             raise ValueError(f"sample_expression: {text!r} must hold numbers only, got {node.value!r}")
+        if isinstance(node, ast.Constant):
+            # powers of whole numbers would grow without end
+            node.value = float(min(max(node.value, -_LARGEST), _LARGEST))
     return tree
 
 
@@ -196,25 +205,41 @@ def read_csv(path):
     ValueError
         If the file holds anything else; a first line of names is fine.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
+    # spreadsheets begin a file with a mark of the byte order
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        rows = [(reader.line_num, row) for row in reader if row]
     names = ()
-    if rows and not _numbers(rows[0]):
-        names, rows = tuple(rows[0]), rows[1:]
-    bad = next((i for i, row in enumerate(rows) if len(row) != len(rows[0]) or not _numbers(row)), None)
-    if not rows or len(rows[0]) < 2 or bad is not None:
-        where = "" if bad is None else f"; row {bad + 1} is {','.join(rows[bad])[:60]!r}"
-        raise ValueError(f"read_csv: {path} must hold rows of two finite numbers or more{where}")
-    table = numpy.array(rows, numpy.float64)
-    names = names or tuple(f"x{i + 1}" for i in range(table.shape[1] - 1)) + ("y",)
+    if rows and not any(map(_is_number, rows[0][1])):
+        names, rows = tuple(cell.strip() for cell in rows[0][1]), rows[1:]
+    if not rows:
+        raise ValueError(f"read_csv: {path} must hold rows of numbers, got none")
+    columns = len(names or rows[0][1])
+    if columns < 2:
+        raise ValueError(
+            f"read_csv: {path} must have two columns or more, separated by commas: inputs, and last the value; "
+            f"line {rows[0][0]} is {','.join(rows[0][1])[:60]!r}"
+        )
+    names = names or (*(f"x{i + 1}" for i in range(columns - 1)), "y")
+    for line, row in rows:
+        if len(row) != columns:
+            raise ValueError(f"read_csv: {path}, line {line}: must have {columns} columns, got {len(row)}")
+        for name, cell in zip(names, row):
+            if not (_is_number(cell) and math.isfinite(float(cell))):
+                raise ValueError(
+                    f"read_csv: {path}, line {line}: {name} must be a finite number, got {cell[:60]!r}; "
+                    f"fill it in or leave out the line"
+                )
+    table = numpy.array([row for _, row in rows], numpy.float64)
     return Samples(table[:, :-1], table[:, -1:], names)
 
 
-def _numbers(row):
+def _is_number(cell):
     try:
-        return all(math.isfinite(float(cell)) for cell in row)
+        float(cell)
     except ValueError:
         return False
+    return True
 
 
 def build_network(settings, features):

@@ -10,6 +10,7 @@ from mixers.files import replacing
 
 _SIZE = 4.2  # inches of one panel
 _INPUTS = 12  # of a layer that are drawn
+_COLOURS = 10  # of curves before they repeat
 _DECADES = 4  # range of the colours
 
 
@@ -120,7 +121,8 @@ def save_edges(path, names, layers, predicted, values):
     names : sequence of str
         Of the inputs, then of the value.
     layers : list of mixers.fitting.Edges
-        A row of panels each; a panel has the functions that leave one input. The first 12 inputs are drawn.
+        A row of panels each; a panel has the functions that leave one input, and the first a key to the outputs.
+        The first 12 inputs are drawn.
     predicted, values : array (n, 1)
     """
     require()
@@ -141,6 +143,12 @@ def save_edges(path, names, layers, predicted, values):
                 f"from {names[i]}" if number == 0 else f"layer {number + 1}, input {i + 1}", size=8
             )
             axes.tick_params(labelsize=6)
+        outputs = edges.values.shape[2]
+        if 1 < outputs <= _COLOURS:
+            names_of = [str(o + 1) for o in range(outputs)]
+            row[0].legend(
+                names_of, title="to", fontsize=5, title_fontsize=5, handlelength=1, labelspacing=0.2
+            )
     axes = right.subplots()
     axes.plot(values, predicted, ".", markersize=2)
     axes.axline((float(values.mean()),) * 2, slope=1.0, color="0.7", linewidth=0.8)

@@ -33,6 +33,12 @@ def test_expressions():
         ("sin(x=1)", "must consist of arithmetic|must call functions by name"),
         ("x + 'a'", "must hold numbers only, got 'a'"),
         ("1 + pi", "must have a variable"),
+        ("x / 0", "must have a value|must be finite"),
+        ("x + 1 / 0", "must have a value, got: .*division by zero"),
+        ("x * 9**9**9**9", "must have a value, got: "),
+        ("x + sin", "must have a value, got: "),
+        ("sin(x, x, x, x)", "must have a value, got: "),
+        ("x^2", r"got BitXor; a power is x\*\*2"),
         ("log(x)", r"must be finite for all variables in \[-1.0, 1.0\]"),
     ],
 )
@@ -52,12 +58,33 @@ def test_csv_files(tmp_path):
     assert fitting.read_csv(path).names == ("x1", "y")
 
 
-@pytest.mark.parametrize("text", ["", "1\n2\n", "1,2\n3\n", "a,b\n1,x\n", "1,2\n3,nan\n"])
-def test_bad_csv_files(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "table.csv must hold rows of numbers, got none"),
+        ("a,b\n", "must hold rows of numbers, got none"),
+        ("1\n2\n", "must have two columns or more, separated by commas: .* line 1 is '1'"),
+        ("a;b\n1;2\n", "must have two columns or more, .* line 2 is '1;2'"),
+        ("1,2\n\n3\n", "table.csv, line 3: must have 2 columns, got 1"),
+        ("a,b,c\n1,2\n", "line 2: must have 3 columns, got 2"),
+        ("a,b\n1,x\n", "line 2: b must be a finite number, got 'x'; fill it in or leave out the line"),
+        ("1,2\nnan,4\n", "line 2: x1 must be a finite number, got 'nan'"),
+        ("mass,time\n,4\n", "line 2: mass must be a finite number, got ''"),
+    ],
+)
+def test_bad_csv_files(tmp_path, text, message):
     path = tmp_path / "table.csv"
     path.write_text(text)
-    with pytest.raises(ValueError, match="must hold rows of two finite numbers or more"):
+    with pytest.raises(ValueError, match=message):
         fitting.read_csv(path)
+
+
+def test_csv_files_of_spreadsheets(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbfmass,time\r\n1,2\r\n3,4\r\n")
+    samples = fitting.read_csv(path)
+    assert samples.names == ("mass", "time")
+    numpy.testing.assert_array_equal(samples.y, [[2], [4]])
 
 
 def test_network_gradients():
