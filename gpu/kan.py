@@ -5,6 +5,8 @@ of low rank around them (u = w_up^T v, y = z u and their gradients) from small o
 copied to the layouts that the streaming kernels read.
 """
 
+from types import SimpleNamespace
+
 import numpy
 
 from mixers.gpu.device import Kernel, c_type, device_of
@@ -38,6 +40,29 @@ def kan_attention_backward(dout, saved):
     dw_up = call.contract(saved.v, du).sum(axis=0)
     call.pull(saved, dz, dq, dk, *dphi)
     return dq, dk, dv, *dphi, dw_up
+
+
+def kan_sums_forward(qk, phi_cos, phi_sin, base="zero", scale=None, save=True):
+    q, k = qk[:, :, 0], qk[:, :, 1]
+    call = _Call(q, phi_cos, base, scale)
+    z = call.empty((*call.pairs, call.n, call.r))
+    if z.size:
+        call.sums(q, k, phi_cos, phi_sin, z)
+    return call.device.contiguous(z.swapaxes(1, 2)), ()
+
+
+def kan_sums_backward(dout, saved):
+    q, k = saved.qk[:, :, 0], saved.qk[:, :, 1]
+    call = _Call(q, saved.phi_cos, saved.base, saved.scale)
+    dqk = call.device.empty(saved.qk.shape, saved.qk.dtype)
+    dphi = tuple(call.device.zeros(saved.phi_cos.shape, call.wide) for _ in range(2))
+    if dqk.size:
+        dq, dk = call.empty_heads(), call.empty_heads()
+        dz = call.device.contiguous(dout.swapaxes(1, 2)).astype(call.wide, copy=False)
+        given = SimpleNamespace(q=q, k=k, phi_cos=saved.phi_cos, phi_sin=saved.phi_sin)
+        call.pull(given, dz, dq, dk, *dphi)
+        dqk[:, :, 0], dqk[:, :, 1] = dq, dk
+    return dqk, *dphi
 
 
 class _Call:

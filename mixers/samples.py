@@ -384,6 +384,28 @@ OPS = {
         {"b": 2, "n": 9, "h": 2, "d": 4, "g": 3, "r": 2},
         {"b": 4, "n": 197, "h": 3, "d": 64, "g": 3, "r": 12},
     ),
+    "kan_sums": OpSample(
+        {
+            "qk": "b n s h d",
+            "phi_cos": ("h n g r", coefficients),
+            "phi_sin": ("h n g r", coefficients),
+        },
+        {"b": 2, "n": 9, "s": 2, "h": 2, "d": 4, "g": 3, "r": 2},
+        {"b": 8, "n": 196, "s": 2, "h": 4, "d": 96, "g": 3, "r": 12},
+    ),
+    "low_rank_values": OpSample(
+        {
+            "z": "b n h r",
+            "x": "b n c",
+            "w_up": ("h n r", coefficients),
+            "w_v": ("c e", coefficients),
+            "w_out": ("e o", coefficients),
+            "b_v": "e",
+            "b_out": "o",
+        },
+        {"b": 2, "n": 9, "h": 2, "r": 3, "c": 5, "e": 8, "o": 7},
+        {"b": 8, "n": 196, "h": 4, "r": 12, "c": 384, "e": 384, "o": 384},
+    ),
     "kan_contract": OpSample(
         {"x": "m i", "w": ("i g o", coefficients)},
         {"m": 9, "i": 5, "g": 8, "o": 3},

@@ -7,34 +7,67 @@ from scipy import special
 def kan_attention_forward(q, k, v, phi_cos, phi_sin, w_up, base="zero", scale=None, save=True):
     """The rows of the logits through the Fourier functions and down to rank r, then U = w_up^T V.
 
-    a[i, j] = scale q[i] . k[j]
-    z[i, p] = sum_j base(a[i, j]) + sum_{j, m} cos(m a[i, j]) phi_cos[j, m - 1, p]
-                                              + sin(m a[i, j]) phi_sin[j, m - 1, p]
-    y[i]    = sum_p z[i, p] u[p],   u[p] = sum_j w_up[j, p] v[j]
+    y[i] = sum_p z[i, p] u[p],   u[p] = sum_j w_up[j, p] v[j]
     """
-    a = logits(q, k, scale)
-    z = numpy.zeros((*a.shape[:3], w_up.shape[2]), a.dtype)
-    for m, cosine, sine in _frequencies(a, phi_cos.shape[2]):
-        z += cosine @ phi_cos[:, :, m - 1] + sine @ phi_sin[:, :, m - 1]
-    z += BASES[base][0](a).sum(axis=3, keepdims=True)
+    z = _sums(logits(q, k, scale), phi_cos, phi_sin, base)
     return numpy.einsum("bhip,bhpd->bihd", z, _project(w_up, v)), (z,)
 
 
 def kan_attention_backward(dout, saved):
     """The chain in reverse; the logits are computed again.
 
-    y = z u                  ->  dz = dy u^T,  du = z^T dy
-    u = w_up^T v             ->  dw_up = v du^T (summed over the batch),  dv = w_up du
+    y = z u          ->  dz = dy u^T,  du = z^T dy
+    u = w_up^T v     ->  dw_up = v du^T (summed over the batch),  dv = w_up du
+    """
+    v, w_up = saved.v, saved.w_up
+    dz = numpy.einsum("bihd,bhpd->bhip", dout, _project(w_up, v))
+    du = numpy.einsum("bhip,bihd->bhpd", saved.z, dout)
+    dq, dk, dphi_cos, dphi_sin = _pull_sums(saved.q, saved.k, saved, dz)
+    return (
+        dq,
+        dk,
+        numpy.einsum("hjp,bhpd->bjhd", w_up, du),
+        dphi_cos,
+        dphi_sin,
+        numpy.einsum("bjhd,bhpd->hjp", v, du),
+    )
+
+
+def kan_sums_forward(qk, phi_cos, phi_sin, base="zero", scale=None, save=True):
+    """z alone, tokens before heads."""
+    a = logits(qk[:, :, 0], qk[:, :, 1], scale)
+    return _sums(a, phi_cos, phi_sin, base).swapaxes(1, 2), ()
+
+
+def kan_sums_backward(dout, saved):
+    """As in :func:`kan_attention_backward`, from dz on."""
+    dz = dout.swapaxes(1, 2)
+    dq, dk, *dphi = _pull_sums(saved.qk[:, :, 0], saved.qk[:, :, 1], saved, dz)
+    return numpy.stack([dq, dk], axis=2), *dphi
+
+
+def _sums(a, phi_cos, phi_sin, base):
+    """z (b, h, n, r) of logits a (b, h, n, n).
+
+    z[i, p] = sum_j base(a[i, j]) + sum_{j, m} cos(m a[i, j]) phi_cos[j, m - 1, p]
+                                              + sin(m a[i, j]) phi_sin[j, m - 1, p]
+    """
+    z = numpy.zeros((*a.shape[:3], phi_cos.shape[3]), a.dtype)
+    for m, cosine, sine in _frequencies(a, phi_cos.shape[2]):
+        z += cosine @ phi_cos[:, :, m - 1] + sine @ phi_sin[:, :, m - 1]
+    return z + BASES[base][0](a).sum(axis=3, keepdims=True)
+
+
+def _pull_sums(q, k, saved, dz):
+    """dq, dk, dphi_cos, dphi_sin from the gradient of z.
+
     z from a and phi, with e_cos[i, j] = sum_p dz[i, p] phi_cos[j, m - 1, p], e_sin likewise:
         dphi_cos[j, m - 1] = sum_{b, i} cos(m a[i, j]) dz[i],  dphi_sin with sin
         da[i, j] = sum_m m (cos(m a) e_sin - sin(m a) e_cos) + base'(a[i, j]) sum_p dz[i, p]
     a = scale q k^T          ->  dq = scale da k,  dk = scale da^T q
     """
-    q, k, v, w_up = saved.q, saved.k, saved.v, saved.w_up
     phi_cos, phi_sin = saved.phi_cos, saved.phi_sin
     a = logits(q, k, saved.scale)
-    dz = numpy.einsum("bihd,bhpd->bhip", dout, _project(w_up, v))
-    du = numpy.einsum("bhip,bihd->bhpd", saved.z, dout)
     da = BASES[saved.base][1](a) * dz.sum(axis=3, keepdims=True)
     dphi_cos, dphi_sin = numpy.zeros_like(phi_cos), numpy.zeros_like(phi_sin)
     for m, cosine, sine in _frequencies(a, phi_cos.shape[2]):
@@ -44,14 +77,8 @@ def kan_attention_backward(dout, saved):
         e_sin = dz @ phi_sin[:, :, m - 1].swapaxes(1, 2)
         da += m * (cosine * e_sin - sine * e_cos)
     da *= scale_of(q, saved.scale)
-    return (
-        numpy.einsum("bhij,bjhd->bihd", da, k),
-        numpy.einsum("bhij,bihd->bjhd", da, q),
-        numpy.einsum("hjp,bhpd->bjhd", w_up, du),
-        dphi_cos,
-        dphi_sin,
-        numpy.einsum("bjhd,bhpd->hjp", v, du),
-    )
+    dq, dk = numpy.einsum("bhij,bjhd->bihd", da, k), numpy.einsum("bhij,bihd->bjhd", da, q)
+    return dq, dk, dphi_cos, dphi_sin
 
 
 def scale_of(q, scale):

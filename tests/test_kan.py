@@ -48,6 +48,40 @@ class TestKanAttention(OpSuite):
     ]
 
 
+def sums(b, n, h, d, g, r):
+    """The arguments of the sums alone."""
+    named = arrays(b, n, h, d, g, r)
+    return {"qk": (b, n, 2, h, d), "phi_cos": named["phi_cos"], "phi_sin": named["phi_sin"]}
+
+
+class TestKanSums(OpSuite):
+    op = ops.kan_sums
+    cases = [
+        Case("plain", sums(2, 13, 2, 8, 3, 4)),
+        Case("one-token", sums(3, 1, 1, 3, 1, 1)),
+        Case("odd-sizes", sums(1, 33, 2, 33, 2, 7), {"base": "silu"}),
+        Case("scale", sums(2, 17, 1, 5, 3, 12), {"scale": 0.3, "base": "identity"}),
+        Case("many-frequencies", sums(1, 9, 1, 4, 40, 2), {"scale": 0.02}),
+        Case("many-keys", sums(2, 131, 1, 3, 2, 2), differences=False),
+        Case("vision", sums(1, 197, 3, 64, 3, 12), emulated=False, differences=False),
+        Case("no-ranks", sums(1, 5, 2, 3, 2, 0), {"base": "silu"}),
+        Case("no-tokens", sums(2, 0, 2, 4, 3, 2)),
+        Case("empty-batch", sums(0, 5, 2, 4, 3, 2)),
+    ]
+
+
+def test_sums_are_those_of_the_attention():
+    """With w_up = 1 for one key and values that tell its ranks apart, the attention shows its sums."""
+    needs("cpu")
+    arguments = Case("sums", arrays(2, 13, 2, 8, 3, 4), {"base": "gelu"}).draw()
+    arguments["w_up"][...] = numpy.eye(13, 4)
+    arguments["v"][...] = numpy.eye(13, 8)[None, :, None]
+    y = ops.kan_attention(**arguments)
+    qk = numpy.stack([arguments["q"], arguments["k"]], axis=2)
+    z = ops.kan_sums(qk, arguments["phi_cos"], arguments["phi_sin"], base="gelu")
+    numpy.testing.assert_allclose(y[..., :4], z, rtol=1e-12)
+
+
 def test_second_form():
     """The map of the logits written out: S = w_up z, y = S v; no low-rank order."""
     rng = numpy.random.default_rng(0)
@@ -162,6 +196,19 @@ def test_errors(change, message):
     arguments = Case("error", arrays(2, 5, 2, 4, 3, 2)).draw()
     with pytest.raises(ValueError, match=message):
         ops.kan_attention(**{**arguments, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"qk": numpy.zeros((2, 5, 3, 2, 4))}, r"kan_sums: qk must have shape \(b, n, 2, h, d\)"),
+        ({"phi_sin": numpy.zeros((2, 5, 3, 1))}, r"kan_sums: phi_sin must have shape \(h, n, g, r\)"),
+        ({"base": "relu"}, "kan_sums: base must be one of 'zero', 'silu', 'identity', 'gelu'"),
+    ],
+)
+def test_errors_of_the_sums(change, message):
+    with pytest.raises(ValueError, match=message):
+        ops.kan_sums(**{**Case("error", sums(2, 5, 2, 4, 3, 2)).draw(), **change})
 
 
 def test_scale_must_be_a_number():

@@ -139,6 +139,23 @@ def test_other_forms_are_karat(config):
     assert zoo.Karat(dim=6, grid=(5,), num_heads=2, **config).parameters()
 
 
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_the_order_of_the_products_does_not_matter(qkv_bias, monkeypatch):
+    """A low rank takes a way around the values; the numbers are those of the way through them."""
+    mixer = zoo.FourierKarat(dim=8, grid=(20,), num_heads=2, rank=3, base="silu", qkv_bias=qkv_bias)
+    params, x = draw(mixer)
+    dout = numpy.random.default_rng(1).standard_normal(x.shape)
+    results = []
+    for narrow in (True, False):
+        assert narrow is False or mixer._is_narrow(20, 8)
+        monkeypatch.setattr(zoo.FourierKarat, "_is_narrow", lambda *_, narrow=narrow: narrow)
+        y, saved = mixer.forward(params, x)
+        dparams, dx = mixer.backward(dout, saved)
+        results.append({**dparams, "x": dx, "y": y})
+    for name, want in results[1].items():
+        numpy.testing.assert_allclose(results[0][name], want, rtol=1e-10, atol=1e-11, err_msg=name)
+
+
 def test_fourier_karat_is_karat():
     options = {"dim": 6, "grid": (5,), "num_heads": 2, "rank": 3, "projection": "hidden"}
     fourier, general = zoo.FourierKarat(**options), zoo.Karat(**options)

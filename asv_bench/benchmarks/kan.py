@@ -9,6 +9,16 @@ class KanAttention(OpBenchmark):
     shapes = ("b=4,h=3,n=197,d=64", "b=64,h=3,n=197,d=64", "b=1,h=4,n=1024,d=64")
 
 
+class KanSums(OpBenchmark):
+    op = "kan_sums"
+    shapes = ("b=8,n=196,s=2,h=4,d=96",)
+
+
+class LowRankValues(OpBenchmark):
+    op = "low_rank_values"
+    shapes = ("b=8,n=196,h=4,r=12,c=384,e=384,o=384",)
+
+
 class FourierKarat(MixerBenchmark):
     mixer = "fourier_karat"
     shapes = ("8,196,384",)

@@ -1,9 +1,9 @@
 """Kolmogorov-Arnold attention on the CPU.
 
 Forward, the lanes are queries, backward they are keys: a strip of up to three vectors of them at a time. All
-products are tiles of a result in registers (:func:`_multiply`), whose left factors are read where they are: logits
-of a few rows and the strip, their cosines and sines into scratch in the first-level cache, and from there the sums z
-or the gradients. Nothing of size n x n exists.
+products are tiles of a result in registers (:mod:`mixers.cpu.kan_tiles`), whose left factors are read where they are:
+logits of a few rows and the strip, their cosines and sines into scratch in the first-level cache, and from there the
+sums z or the gradients. Nothing of size n x n exists.
 """
 
 import math
@@ -12,7 +12,18 @@ import numpy
 from numpy.lib.stride_tricks import as_strided
 
 from mixers.cpu.aligned import contiguous, empty, flat, scratch
-from mixers.cpu.kan_layer import turn, turn_back
+from mixers.cpu.kan_tiles import (
+    DEPTH,
+    WIDE,
+    clear,
+    multiply,
+    multiply_rows,
+    pack,
+    project,
+    side_by_side,
+    transpose,
+    unpack,
+)
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, routine, run, tasks
 from mixers.cpu.simd import (
@@ -20,25 +31,19 @@ from mixers.cpu.simd import (
     any_lane,
     lanes,
     load,
-    load_first,
     mul_add,
     scalar,
     store,
-    store_first,
     tile,
     zeros,
 )
+from mixers.cpu.turn import turn, turn_back
 from mixers.cpu.vector_math import far, gelu, gelu_derivative, silu, silu_derivative, sincos, sincos_near
 
-# vectors of a strip at most; by vectors, rows of a tile and of the tiles of the rows that are left
-_WIDE = 3
-_TILES = ((14, 6), (14, 6), (8, 4)) if REGISTERS == 32 else ((6, 2), (6, 2), (4, 2))
 # rows whose gradients of the logits are in registers at once
 _FEW = 4 if REGISTERS == 32 else 2
 # rows whose cosines and sines are in the cache at once, and rows whose gradients of the logits are
 _GROUP, _CHUNK = 28, 112
-# steps of a long sum that are packed at once
-_DEPTH = 64
 # frequencies after which the angle is computed afresh
 _RESEED = 16
 # tasks below which those of a head are divided
@@ -54,9 +59,8 @@ def kan_attention_forward(q, k, v, phi_cos, phi_sin, w_up, base="zero", scale=No
     y, z = empty(q.shape, q.dtype), empty((*plan.batch, plan.n, plan.r), q.dtype)
     if y.size:
         heads, steps = zip(*map(_in_place, (q, k, v)))
-        arrays = (*map(flat, (phi_cos, phi_sin, w_up)), y.reshape(-1), z.reshape(-1))
-        args = (*heads, steps, *arrays, plan.factor, plan.kind, plan.parts, plan.sizes)
-        run(_forward, plan.heads * plan.parts, *args, work=plan.work)
+        arrays = *map(flat, (phi_cos, phi_sin, w_up)), y.reshape(-1), z.reshape(-1)
+        plan.run(_forward, *heads, (*steps, _steps(z.swapaxes(1, 2))), *arrays, True)
     return y, (z,)
 
 
@@ -66,19 +70,48 @@ def kan_attention_backward(dout, saved):
     plan = _Plan(q, phi_cos, saved.base, saved.scale)
     if not q.size:
         return tuple(numpy.zeros(a.shape, q.dtype) for a in (q, k, v, phi_cos, phi_cos, w_up))
-    dk, dv, dphi_cos, dphi_sin = (empty(a.shape, q.dtype) for a in (k, v, phi_cos, phi_cos))
     # a strip holds keys, so each part of them has its own sum of dq; each item its own of the parameters
-    dq, dw = empty((plan.parts, q.size), q.dtype), empty((plan.batch[0], w_up.size), q.dtype)
-    dphi = empty(plan.heads * plan.strips * 2 * plan.g * plan.r * _WIDE * lanes(q), q.dtype)
+    dq, dw = empty((plan.parts, *q.shape), q.dtype), empty((plan.batch[0], w_up.size), q.dtype)
+    dk, dv = empty(k.shape, q.dtype), empty(v.shape, q.dtype)
     heads, steps = zip(*map(_in_place, (q, k, v, dout)))
     arrays = map(flat, (phi_cos, saved.phi_sin, w_up, saved.z))
-    results = (a.reshape(-1) for a in (dq, dk, dv, dphi, dw))
-    args = (*heads, steps, *arrays, *results, plan.factor, plan.kind, plan.parts, plan.sizes)
-    run(_backward, plan.heads * plan.parts, *args, work=2 * plan.work)
-    args = dphi, dphi_cos.reshape(-1), dphi_sin.reshape(-1), plan.sizes
-    run(_sum_coefficients, plan.batch[1] * plan.strips, *args, work=dphi.size)
-    dq, dw = (a.reshape(-1) if len(a) == 1 else sum_rows(a) for a in (dq, dw))
-    return dq.reshape(q.shape), dk, dv, dphi_cos, dphi_sin, dw.reshape(w_up.shape)
+    results = (a.reshape(-1) for a in (dq, dk, dv, dw))
+    dphi = plan.pull(*heads, (*steps, _steps(dq[0]), _steps(dk)), *arrays, *results, True)
+    dq, dw = (a[0] if len(a) == 1 else sum_rows(a.reshape(len(a), -1)) for a in (dq, dw))
+    return dq.reshape(q.shape), dk, dv, *dphi, dw.reshape(w_up.shape)
+
+
+def kan_sums_forward(qk, phi_cos, phi_sin, base="zero", scale=None, save=True):
+    """z alone, written with the heads behind the tokens."""
+    q, k = qk[:, :, 0], qk[:, :, 1]
+    plan = _Plan(q, phi_cos, base, scale)
+    z = empty((qk.shape[0], plan.n, plan.batch[1], plan.r), q.dtype)
+    if z.size:
+        heads, steps = zip(*map(_in_place, (q, k)))
+        phi, out = tuple(map(flat, (phi_cos, phi_sin))), z.reshape(-1)
+        # keys and coefficients stand for values and w_up, which are not read
+        plan.run(_forward, *heads, heads[1], (*steps, steps[1], _steps(z)), *phi, phi[0], out, out, False)
+    return z, ()
+
+
+def kan_sums_backward(dout, saved):
+    """dq and dk side by side, like q and k."""
+    qk, phi_cos = saved.qk, saved.phi_cos
+    q, k = qk[:, :, 0], qk[:, :, 1]
+    plan = _Plan(q, phi_cos, saved.base, saved.scale)
+    if not qk.size:
+        return tuple(numpy.zeros(a.shape, q.dtype) for a in (qk, phi_cos, phi_cos))
+    dqk = empty(qk.shape, q.dtype)
+    dq = empty((plan.parts, *q.shape), q.dtype) if plan.parts > 1 else dqk[None, :, :, 0]
+    dk = dqk[:, :, 1]
+    heads, steps = zip(*map(_in_place, (q, k, dout)))
+    steps = (*steps[:2], steps[1], steps[2], _steps(dq[0]), _steps(dk))
+    phi, flat_dqk = tuple(map(flat, (phi_cos, saved.phi_sin))), dqk.reshape(-1)
+    results = dq.reshape(-1) if plan.parts > 1 else flat_dqk, flat_dqk[q[0, 0].size :]
+    dphi = plan.pull(*heads[:2], heads[1], heads[2], steps, *phi, *phi, *results, *results, False)
+    if plan.parts > 1:
+        dqk[:, :, 0] = sum_rows(dq.reshape(plan.parts, -1)).reshape(q.shape)
+    return dqk, *dphi
 
 
 class _Plan:
@@ -89,7 +122,7 @@ class _Plan:
         self.g, self.r = phi_cos.shape[2:]
         self.batch, self.heads = (b, h), b * h
         blocks = -(-self.n // lanes(q))
-        self.strips = -(-blocks // _WIDE)
+        self.strips = -(-blocks // WIDE)
         # of whole strips
         self.parts = min(-(-_TASKS // max(self.heads, 1)), self.strips)
         width, depth = (-(-size // lanes(q)) * lanes(q) for size in (d, self.r))
@@ -97,6 +130,25 @@ class _Plan:
         self.work = self.heads * self.n**2 * (d + 2 * self.g * self.r + 20) // 8
         self.kind = _BASES[base]
         self.factor = q.dtype.type(1 / math.sqrt(max(d, 1)) if scale is None else scale)
+
+    def run(self, kernel, *args, times=1):
+        args = *args, self.factor, self.kind, self.parts, self.sizes
+        run(kernel, self.heads * self.parts, *args, work=times * self.work)
+
+    def pull(self, *args):
+        """Run the backward and return dphi_cos, dphi_sin."""
+        shape, dtype = (self.batch[1], self.n, self.g, self.r), args[0].dtype
+        strips = self.strips * 2 * self.g * self.r * WIDE * lanes(args[0])
+        dphi, dphi_cos, dphi_sin = empty(self.heads * strips, dtype), empty(shape, dtype), empty(shape, dtype)
+        self.run(_backward, *args[:-1], dphi, args[-1], times=2)
+        sums = dphi, dphi_cos.reshape(-1), dphi_sin.reshape(-1), self.sizes
+        run(_sum_coefficients, self.batch[1] * self.strips, *sums, work=dphi.size)
+        return dphi_cos, dphi_sin
+
+
+def _steps(x):
+    """Steps of batch, token and head."""
+    return tuple(step // x.itemsize for step in x.strides[:3])
 
 
 def _in_place(x):
@@ -114,145 +166,6 @@ def _in_place(x):
 def _start(steps, item, head):
     """Offset of a head's first token."""
     return item * steps[0] + head * steps[2]
-
-
-@helper
-def _clear(x, start, size):
-    for i in range(start, start + size, lanes(x)):
-        store(x, i, zeros(x))
-
-
-def _tile_product(rows, vectors):
-    """The inner loop for a fixed tile, from row i on; arguments as of :func:`_multiply`."""
-    count = rows * vectors
-
-    @helper
-    def multiply(i, left, right, out, depth, add):
-        A, a, a_row, a_column = left
-        X, x, x_row = right
-        Y, y, y_row = out
-        a, y = a + i * a_row, y + i * y_row
-        total = tile(Y, count)
-        if add:
-            for r in range(rows):
-                for v in range(vectors):
-                    total[r * vectors + v] = load(Y, y + r * y_row + v * lanes(Y))
-        else:
-            for r in range(count):
-                total[r] = zeros(Y)
-        for k in range(depth):
-            for r in range(rows):
-                factor = scalar(A, a + r * a_row + k * a_column)
-                for v in range(vectors):
-                    value = load(X, x + k * x_row + v * lanes(X))
-                    total[r * vectors + v] = mul_add(factor, value, total[r * vectors + v])
-        for r in range(rows):
-            for v in range(vectors):
-                store(Y, y + r * y_row + v * lanes(Y), total[r * vectors + v])
-
-    return multiply
-
-
-def _product(vectors):
-    """Products whose rows have this number of vectors; arguments as of :func:`_multiply`."""
-    rows_of_many, rows_of_few = _TILES[vectors - 1]
-    many, few, one = (_tile_product(rows, vectors) for rows in (rows_of_many, rows_of_few, 1))
-
-    @helper
-    def multiply(left, right, out, rows, depth, add):
-        first = rows - rows % rows_of_many
-        second = rows - (rows - first) % rows_of_few
-        for i in range(0, first, rows_of_many):
-            many(i, left, right, out, depth, add)
-        for i in range(first, second, rows_of_few):
-            few(i, left, right, out, depth, add)
-        for i in range(second, rows):
-            one(i, left, right, out, depth, add)
-
-    return multiply
-
-
-_one, _two, _three = (_product(vectors) for vectors in (1, 2, 3))
-
-
-@routine
-def _multiply(left, right, out, rows, depth, vectors, add):
-    """out[i] = sum_k left[i, k] right[k], rows of one vector to three; or add to it.
-
-    left is (array, offset, step from row to row, step from column to column), right and out (array, offset, step
-    from row to row).
-    """
-    if vectors == 3:
-        _three(left, right, out, rows, depth, add)
-    elif vectors == 2:
-        _two(left, right, out, rows, depth, add)
-    else:
-        _one(left, right, out, rows, depth, add)
-
-
-@routine
-def _multiply_rows(left, right, out, rows, depth, width, add):
-    """:func:`_multiply` with rows of any width of whole vectors."""
-    X, x, x_row = right
-    Y, y, y_row = out
-    vectors = width // lanes(Y)
-    blocks = -(-vectors // _WIDE)
-    for block in range(blocks):
-        first, last = block * vectors // blocks, (block + 1) * vectors // blocks
-        c = first * lanes(Y)
-        _multiply(left, (X, x + c, x_row), (Y, y + c, y_row), rows, depth, last - first, add)
-
-
-@routine
-def _pack(x, start, step, rows, d, out, width):
-    """Rows of d values as rows of `width` values that end with zeros."""
-    for i in range(rows):
-        for c in range(0, d, lanes(x)):
-            if d - c >= lanes(x):
-                store(out, i * width + c, load(x, start + i * step + c))
-            else:
-                store(out, i * width + c, load_first(x, start + i * step + c, d - c))
-
-
-@routine
-def _unpack(x, x_row, rows, d, out, at, step):
-    """Rows of d values to where they belong."""
-    for i in range(rows):
-        for c in range(0, d, lanes(x)):
-            value = load(x, i * x_row + c)
-            if d - c >= lanes(x):
-                store(out, at + i * step + c, value)
-            else:
-                store_first(out, at + i * step + c, value, d - c)
-
-
-@routine
-def _project(left, x, x_start, x_step, rows, n, d, packed, out, width):
-    """out[p] = sum_j left[p, j] x[j], rows of `width` values, for p < rows and j < n."""
-    A, a, a_row, a_column = left
-    for j in range(0, n, _DEPTH):
-        depth = min(_DEPTH, n - j)
-        _pack(x, x_start + j * x_step, x_step, depth, d, packed, width)
-        part = A, a + j * a_column, a_row, a_column
-        _multiply_rows(part, (packed, 0, width), (out, 0, width), rows, depth, width, j > 0)
-
-
-@routine
-def _transpose(x, rows, width, columns, out, depth):
-    """out[c, i] = x[i, c] for c < columns, with zeros from column `rows` to `depth`."""
-    for c in range(columns):
-        for i in range(rows):
-            out[c * depth + i] = x[i * width + c]
-        for i in range(rows, depth):
-            out[c * depth + i] = x.dtype.type(0)
-
-
-@routine
-def _side_by_side(x, start, step, rows, columns, factor, out, wide):
-    """Rows in the lanes of a strip: out[e, lane] = factor x[lane, e], zero in the lanes beyond."""
-    turn((x, start, step), (out, 0), rows, columns, wide)
-    for e in range(0, columns * wide, lanes(out)):
-        store(out, e, load(out, e) * factor)
 
 
 @helper
@@ -348,36 +261,37 @@ def _functions(a, rows, vectors, g, cosines, sines):
 
 
 @kernel
-def _forward(q, k, v, steps, phi_cos, phi_sin, w_up, y, z, factor, kind, parts, sizes, counter):
-    """Tasks: a head and a part of its queries, of which each strip meets all keys."""
+def _forward(q, k, v, steps, phi_cos, phi_sin, w_up, y, z, valued, factor, kind, parts, sizes, counter):
+    """Tasks: a head and a part of its queries, of which each strip meets all keys. y only if `valued`."""
     b, n, h, d, g, r, width, _, blocks, strips = sizes
-    most = _WIDE * lanes(y)
-    queries, packed, u = scratch(d * most, y), scratch(_DEPTH * width, y), scratch(r * width, y)
+    most = WIDE * lanes(y)
+    queries, packed, u = scratch(d * most, y), scratch(DEPTH * width, y), scratch(r * width, y)
     a, total = scratch(_GROUP * most, y), scratch(most, y)
     cosines, sines = scratch(_GROUP * g * most, y), scratch(_GROUP * g * most, y)
     sums, rows_of_y = scratch(r * most, y), scratch(most * width, y)
-    q_steps, k_steps, v_steps = steps
+    q_steps, k_steps, v_steps, z_steps = steps
     for task in tasks(counter):
         pair, part = task % (b * h), task // (b * h)
         item, head = pair // h, pair % h
         q_start, k_start = _start(q_steps, item, head), _start(k_steps, item, head)
-        up = w_up, head * n * r, 1, r
-        _project(up, v, _start(v_steps, item, head), v_steps[1], r, n, d, packed, u, width)
+        if valued:
+            up = w_up, head * n * r, 1, r
+            project(up, v, _start(v_steps, item, head), v_steps[1], r, n, d, packed, u, width)
         for strip in range(part * strips // parts, (part + 1) * strips // parts):
             first, last = strip * blocks // strips, (strip + 1) * blocks // strips
             vectors, wide, i = last - first, (last - first) * lanes(y), first * lanes(y)
             rows = min(n - i, wide)
-            _side_by_side(q, q_start + i * q_steps[1], q_steps[1], rows, d, factor, queries, wide)
-            _clear(sums, 0, r * wide)
-            _clear(total, 0, wide)
+            side_by_side(q, q_start + i * q_steps[1], q_steps[1], rows, d, factor, queries, wide)
+            clear(sums, 0, r * wide)
+            clear(total, 0, wide)
             for j in range(0, n, _GROUP):
                 known = min(n - j, _GROUP)
                 keys = k, k_start + j * k_steps[1], k_steps[1], 1
-                _multiply(keys, (queries, 0, wide), (a, 0, wide), known, d, vectors, False)
+                multiply(keys, (queries, 0, wide), (a, 0, wide), known, d, vectors, False)
                 _functions(a, known, vectors, g, cosines, sines)
                 at, out = (head * n + j) * g * r, (sums, 0, wide)
-                _multiply((phi_cos, at, 1, r), (cosines, 0, wide), out, r, known * g, vectors, True)
-                _multiply((phi_sin, at, 1, r), (sines, 0, wide), out, r, known * g, vectors, True)
+                multiply((phi_cos, at, 1, r), (cosines, 0, wide), out, r, known * g, vectors, True)
+                multiply((phi_sin, at, 1, r), (sines, 0, wide), out, r, known * g, vectors, True)
                 if kind != _ZERO:
                     for s in range(known):
                         for e in range(0, wide, lanes(y)):
@@ -385,9 +299,11 @@ def _forward(q, k, v, steps, phi_cos, phi_sin, w_up, y, z, factor, kind, parts, 
             for p in range(r):
                 for e in range(0, wide, lanes(y)):
                     store(sums, p * wide + e, load(sums, p * wide + e) + load(total, e))
-            turn_back((sums, 0), (z, (pair * n + i) * r, r), rows, r, wide)
-            _multiply_rows((sums, 0, 1, wide), (u, 0, width), (rows_of_y, 0, width), rows, r, width, False)
-            _unpack(rows_of_y, width, rows, d, y, ((item * n + i) * h + head) * d, h * d)
+            out = z, _start(z_steps, item, head) + i * z_steps[1], z_steps[1]
+            turn_back((sums, 0), out, rows, r, wide)
+            if valued:
+                multiply_rows((sums, 0, 1, wide), (u, 0, width), (rows_of_y, 0, width), rows, r, width, False)
+                unpack(rows_of_y, width, rows, d, y, ((item * n + i) * h + head) * d, h * d)
 
 
 def _pull_tile(rows, vectors):
@@ -469,12 +385,34 @@ def _coefficients(phi, start, rows, g, r, factor, out, wide):
 
 @kernel
 def _backward(
-    q, k, v, dout, steps, phi_cos, phi_sin, w_up, z, dq, dk, dv, dphi, dw, factor, kind, parts, sizes, counter
+    q,
+    k,
+    v,
+    dout,
+    steps,
+    phi_cos,
+    phi_sin,
+    w_up,
+    z,
+    dq,
+    dk,
+    dv,
+    dw,
+    dphi,
+    valued,
+    factor,
+    kind,
+    parts,
+    sizes,
+    counter,
 ):
-    """Tasks: a head and a part of its keys, of which each strip meets all queries."""
+    """Tasks: a head and a part of its keys, of which each strip meets all queries.
+
+    If not `valued`, dout is the gradient of z, and there are no values, no w_up and no z.
+    """
     b, n, h, d, g, r, width, depth, blocks, strips = sizes
-    most = _WIDE * lanes(dk)
-    keys, packed = scratch(d * most, dk), scratch(max(_DEPTH, most) * width, dk)
+    most = WIDE * lanes(dk)
+    keys, packed = scratch(d * most, dk), scratch(max(DEPTH, most) * width, dk)
     u, turned = scratch(r * width, dk), scratch(d * depth, dk)
     dz, dz_total, dw_rows = scratch(n * depth, dk), scratch(n, dk), scratch(most * depth, dk)
     a, da = scratch(_GROUP * most, dk), scratch(_CHUNK * most, dk)
@@ -485,55 +423,55 @@ def _backward(
         scratch(most * width, dk),
         scratch(d * most, dk),
     )
-    q_steps, k_steps, v_steps, dout_steps = steps
+    q_steps, k_steps, v_steps, dout_steps, dq_steps, dk_steps = steps
     for task in tasks(counter):
         pair, part = task % (b * h), task // (b * h)
         item, head = pair // h, pair % h
         q_start, k_start = _start(q_steps, item, head), _start(k_steps, item, head)
         v_start, dout_start = _start(v_steps, item, head), _start(dout_steps, item, head)
-        # u = w_up^T v, dz = dout u^T, du = z^T dout
-        _project((w_up, head * n * r, 1, r), v, v_start, v_steps[1], r, n, d, packed, u, width)
-        _transpose(u, r, width, d, turned, depth)
-        _multiply_rows(
-            (dout, dout_start, dout_steps[1], 1), (turned, 0, depth), (dz, 0, depth), n, d, depth, False
-        )
+        if valued:
+            # u = w_up^T v, dz = dout u^T, du = z^T dout
+            project((w_up, head * n * r, 1, r), v, v_start, v_steps[1], r, n, d, packed, u, width)
+            transpose(u, r, width, d, turned, depth)
+            rows_of_dout = dout, dout_start, dout_steps[1], 1
+            multiply_rows(rows_of_dout, (turned, 0, depth), (dz, 0, depth), n, d, depth, False)
+            project((z, pair * n * r, 1, r), dout, dout_start, dout_steps[1], r, n, d, packed, u, width)
+            transpose(u, r, width, d, turned, depth)
+        else:
+            pack(dout, dout_start, dout_steps[1], n, r, dz, depth)
         if kind != _ZERO:
             for i in range(n):
                 total = dk.dtype.type(0)
                 for p in range(r):
                     total += dz[i * depth + p] * factor
                 dz_total[i] = total
-        _project((z, pair * n * r, 1, r), dout, dout_start, dout_steps[1], r, n, d, packed, u, width)
-        _transpose(u, r, width, d, turned, depth)
-        _clear(rows_of_dq, 0, n * width)
+        clear(rows_of_dq, 0, n * width)
         for strip in range(part * strips // parts, (part + 1) * strips // parts):
             first, last = strip * blocks // strips, (strip + 1) * blocks // strips
             vectors, wide, j = last - first, (last - first) * lanes(dk), first * lanes(dk)
             rows, row = min(n - j, wide), head * n + j
-            out = ((item * n + j) * h + head) * d
-            # dv = w_up du, dw_up = v du^T
-            _multiply_rows(
-                (w_up, row * r, r, 1), (u, 0, width), (rows_of_dv, 0, width), rows, r, width, False
-            )
-            _unpack(rows_of_dv, width, rows, d, dv, out, h * d)
-            values = v, v_start + j * v_steps[1], v_steps[1], 1
-            _multiply_rows(values, (turned, 0, depth), (dw_rows, 0, depth), rows, d, depth, False)
-            _unpack(dw_rows, depth, rows, r, dw, (pair * n + j) * r, r)
+            if valued:
+                # dv = w_up du, dw_up = v du^T
+                left, values = (w_up, row * r, r, 1), (v, v_start + j * v_steps[1], v_steps[1], 1)
+                multiply_rows(left, (u, 0, width), (rows_of_dv, 0, width), rows, r, width, False)
+                unpack(rows_of_dv, width, rows, d, dv, ((item * n + j) * h + head) * d, h * d)
+                multiply_rows(values, (turned, 0, depth), (dw_rows, 0, depth), rows, d, depth, False)
+                unpack(dw_rows, depth, rows, r, dw, (pair * n + j) * r, r)
 
             key = k_start + j * k_steps[1]
-            _side_by_side(k, key, k_steps[1], rows, d, factor, keys, wide)
-            _pack(k, key, k_steps[1], rows, d, packed, width)
+            side_by_side(k, key, k_steps[1], rows, d, factor, keys, wide)
+            pack(k, key, k_steps[1], rows, d, packed, width)
             _coefficients(phi_cos, row * g * r, rows, g, r, -factor, own_cos, wide)
             _coefficients(phi_sin, row * g * r, rows, g, r, factor, own_sin, wide)
-            _clear(strip_of_dk, 0, d * wide)
+            clear(strip_of_dk, 0, d * wide)
             start = (pair * strips + strip) * 2 * g * r * most
-            _clear(dphi, start, 2 * g * r * wide)
+            clear(dphi, start, 2 * g * r * wide)
             for begin in range(0, n, _CHUNK):
                 count = min(_CHUNK, n - begin)
                 for i in range(begin, begin + count, _GROUP):
                     known, at = min(begin + count - i, _GROUP), (i - begin) * wide
                     queries = q, q_start + i * q_steps[1], q_steps[1], 1
-                    _multiply(queries, (keys, 0, wide), (a, 0, wide), known, d, vectors, False)
+                    multiply(queries, (keys, 0, wide), (a, 0, wide), known, d, vectors, False)
                     _functions(a, known, vectors, g, cosines, sines)
                     functions = cosines, sines, own_sin, own_cos
                     _pull(*functions, dz, i * depth, depth, g, r, da, at, known, vectors)
@@ -546,22 +484,24 @@ def _backward(
                     for m in range(g):
                         of_cos, of_sin = start + m * r * wide, start + (g + m) * r * wide
                         right = cosines, m * wide, g * wide
-                        _multiply(left, right, (dphi, of_cos, wide), r, known, vectors, True)
+                        multiply(left, right, (dphi, of_cos, wide), r, known, vectors, True)
                         right = sines, m * wide, g * wide
-                        _multiply(left, right, (dphi, of_sin, wide), r, known, vectors, True)
+                        multiply(left, right, (dphi, of_sin, wide), r, known, vectors, True)
                 into = rows_of_dq, begin * width, width
-                _multiply_rows((da, 0, wide, 1), (packed, 0, width), into, count, rows, width, True)
+                multiply_rows((da, 0, wide, 1), (packed, 0, width), into, count, rows, width, True)
                 queries = q, q_start + begin * q_steps[1], 1, q_steps[1]
-                _multiply(queries, (da, 0, wide), (strip_of_dk, 0, wide), d, count, vectors, True)
-            turn_back((strip_of_dk, 0), (dk, out, h * d), rows, d, wide)
-        _unpack(rows_of_dq, width, n, d, dq, ((part * b + item) * n * h + head) * d, h * d)
+                multiply(queries, (da, 0, wide), (strip_of_dk, 0, wide), d, count, vectors, True)
+            out = dk, _start(dk_steps, item, head) + j * dk_steps[1], dk_steps[1]
+            turn_back((strip_of_dk, 0), out, rows, d, wide)
+        place = part * b * n * h * d + _start(dq_steps, item, head)
+        unpack(rows_of_dq, width, n, d, dq, place, dq_steps[1])
 
 
 @kernel
 def _sum_coefficients(dphi, dphi_cos, dphi_sin, sizes, counter):
     """Sums over the batch, from strips back to (h, n, g, r). Tasks: a head and a strip of keys."""
     b, n, h, _, g, r, _, _, blocks, strips = sizes
-    most = 2 * g * r * _WIDE * lanes(dphi)
+    most = 2 * g * r * WIDE * lanes(dphi)
     sums = scratch(most, dphi)
     for task in tasks(counter):
         head, strip = task // strips, task % strips

@@ -30,7 +30,7 @@ from mixers.ops.elementwise import (
 from mixers.ops.filter import spectral_filter
 from mixers.ops.fourier import fourier_real, irfft, rfft
 from mixers.ops.grouped_conv import grouped_conv1d, grouped_conv2d
-from mixers.ops.kan import kan_attention
+from mixers.ops.kan import kan_attention, kan_sums
 from mixers.ops.kan_conv import kan_conv2d
 from mixers.ops.kan_edges import kan_edges
 from mixers.ops.kan_layer import kan_contract
@@ -38,6 +38,7 @@ from mixers.ops.kan_map import kan_map_attention, simplex_projection
 from mixers.ops.linear import axis_linear, linear, token_mlp
 from mixers.ops.long_conv import long_conv1d
 from mixers.ops.long_conv2d import long_conv2d
+from mixers.ops.low_rank import low_rank_values
 from mixers.ops.norm import layer_norm, rms_norm
 from mixers.ops.pooling import avg_pool
 from mixers.ops.resample import avg_pool_2x2, nearest_upsample, token_mean
@@ -87,11 +88,13 @@ __all__ = [
     "kan_conv2d",
     "kan_edges",
     "kan_map_attention",
+    "kan_sums",
     "layer_norm",
     "linear",
     "linear_scan",
     "long_conv1d",
     "long_conv2d",
+    "low_rank_values",
     "mul",
     "nearest_upsample",
     "relative_bias",

@@ -62,9 +62,67 @@ def kan_attention(q, k, v, phi_cos, phi_sin, w_up, *, base="zero", scale=None):
     b, n, heads, d = check.shape(f, "q", q, b=None, n=None, h=None, d=None)
     for name, array in (("k", k), ("v", v)):
         check.shape(f, name, array, b=b, n=n, h=heads, d=d)
+    r = _check_functions(f, phi_cos, phi_sin, heads, n, base, scale)
+    check.shape(f, "w_up", w_up, h=heads, n=n, r=r)
+
+
+def _check_functions(f, phi_cos, phi_sin, heads, n, base, scale):
+    """Check what the map of the logits is given by, and return its rank."""
     _, _, g, r = check.shape(f, "phi_cos", phi_cos, h=heads, n=n, g=None, r=None)
     check.shape(f, "phi_sin", phi_sin, h=heads, n=n, g=g, r=r)
-    check.shape(f, "w_up", w_up, h=heads, n=n, r=r)
     check.choice(f, "base", base, BASES)
     if scale is not None:
         check.number(f, "scale", scale)
+    return r
+
+
+def _kan_sums_flops(qk, phi_cos, **_):
+    b, n, _, h, d = qk.shape
+    g, r = phi_cos.shape[2:]
+    return b * h * n * n * (2 * d + 6 * g + 4 * g * r)
+
+
+@op(inputs="qk", parameters="phi_cos phi_sin", flops=_kan_sums_flops)
+def kan_sums(qk, phi_cos, phi_sin, *, base="zero", scale=None):
+    """The sums z of :func:`kan_attention`, by themselves: what its map of the logits is before w_up.
+
+    Per batch item and head, with queries q and keys k side by side and logits a[i, j] = scale q[i] . k[j]:
+    z[i, p] = sum_j base(a[i, j]) + sum_{j, m} cos(m a[i, j]) phi_cos[j, m - 1, p] + sin(m a[i, j]) phi_sin[j, m - 1, p]
+
+    Parameters
+    ----------
+    qk : array (b, n, 2, h, d)
+        Queries and keys of h heads of width d, as one linear map gives them.
+    phi_cos, phi_sin : array (h, n, g, r)
+        Coefficients of frequencies 1..g, rank r; tied to the number of keys n.
+    base : {"zero", "silu", "identity", "gelu"}
+        Base function added for every key and every p.
+    scale : float, optional
+        1 / sqrt(d) by default.
+
+    Returns
+    -------
+    array (b, n, h, r)
+        dtype of qk.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees or base is unknown.
+
+    Notes
+    -----
+    With :func:`low_rank_values` it gives the mixer in another order of its products. Memory, rounding and the
+    backward are as in :func:`kan_attention`.
+    Source: Maity et al. 2025, arXiv:2503.10632, eq. 2 and algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> phi = numpy.full((2, 5, 3, 1), 0.2)
+    >>> kan_sums(numpy.ones((1, 5, 2, 2, 4)), phi, phi).shape
+    (1, 5, 2, 1)
+    """
+    f = "kan_sums"
+    _, n, _, heads, _ = check.shape(f, "qk", qk, b=None, n=None, **{"2": 2}, h=None, d=None)
+    _check_functions(f, phi_cos, phi_sin, heads, n, base, scale)

@@ -80,7 +80,8 @@ class Karat(Mixer):
     or phi_coef (h, i, g + k, o), or phi_weight, phi_scale, phi_translation (h, i, o); the same for
     Phi2 as phi2_cos and so on; w_up (h, n, r), w_down (h, r, n).
     Nothing of size n x n is formed: see :func:`mixers.ops.kan_attention` and
-    :func:`mixers.ops.kan_map_attention`. Logits stay in float32 for half types.
+    :func:`mixers.ops.kan_map_attention`. A Fourier map of rank r, with r (h n + c) < n (c + r), is applied without
+    forming the values: see :func:`mixers.ops.low_rank_values`. Logits stay in float32 for half types.
     Source: Maity et al. 2025, arXiv:2503.10632, eq. 1, 2 and 5, algorithms 1 and 2; no code of the
     authors is public. The equations are followed: no scale per edge, no bias in the map.
 
@@ -150,14 +151,34 @@ class Karat(Mixer):
         """Attention with the learnable map in place of softmax."""
         b, n, c = x.shape
         own, shared = self._suffixes(block)
-        qkv = ops.linear(x, p[f"w_qkv{own}"], p.get(f"b_qkv{own}"))
-        heads = qkv.reshape(b, n, 3 * self.num_heads, c // self.num_heads)
-        q, k, v = split(heads, [self.num_heads] * 3, axis=2)
-        y = self._attend_heads({name: p[f"{name}{shared}"] for name in self._map_parameters()}, q, k, v)
-        return ops.linear(y.reshape(b, n, c), p[f"w_out{own}"], p[f"b_out{own}"])
+        maps = {name: p[f"{name}{shared}"] for name in self._map_parameters()}
+        linears = p[f"w_qkv{own}"], p.get(f"b_qkv{own}"), p[f"w_out{own}"], p[f"b_out{own}"]
+        if self._streams() and self._is_narrow(n, c):
+            return self._attend_narrow(x, *linears, **maps)
+        w_qkv, b_qkv, w_out, b_out = linears
+        heads = ops.linear(x, w_qkv, b_qkv).reshape(b, n, 3 * self.num_heads, c // self.num_heads)
+        y = self._attend_heads(maps, *split(heads, [self.num_heads] * 3, axis=2))
+        return ops.linear(y.reshape(b, n, c), w_out, b_out)
+
+    def _streams(self):
+        """Whether the map has an op of its own."""
+        return (self.basis, self.operator, self.projection) == ("fourier", "w_phi", "none")
+
+    def _is_narrow(self, n, c):
+        """Whether sums over tokens first, then the linear maps of what is left, take fewer products."""
+        return self.rank * (self.num_heads * n + c) < n * (c + self.rank)
+
+    def _attend_narrow(self, x, w_qkv, b_qkv, w_out, b_out, phi_cos, phi_sin, w_up):
+        """Without values and outputs of the heads: linear maps of tokens only where rows of logits come from."""
+        (b, n, c), h = x.shape, self.num_heads
+        w_qk, w_v = split(w_qkv, [2 * c, c], axis=1)
+        b_qk, b_v = (None, None) if b_qkv is None else split(b_qkv, [2 * c, c], axis=0)
+        qk = ops.linear(x, w_qk, b_qk).reshape(b, n, 2, h, c // h)
+        z = ops.kan_sums(qk, phi_cos, phi_sin, base=self.base)
+        return ops.low_rank_values(z, x, w_up, w_v, w_out, b_v, b_out)
 
     def _attend_heads(self, maps, q, k, v):
-        if (self.basis, self.operator, self.projection) == ("fourier", "w_phi", "none"):
+        if self._streams():
             return ops.kan_attention(q, k, v, *maps.values(), base=self.base)
         names = {kind: [f"{kind}{number}" for number in ("", "_2", "_3")] for kind in ("phi", "psi")}
         arrays = dict(zip(names["phi"], (a for n, a in maps.items() if n.startswith("phi_"))))
