@@ -9,8 +9,9 @@ from mixers.cpu import matrix
 from mixers.cpu.aligned import contiguous, empty, flat, scratch
 from mixers.cpu.matrix import fill_panel, multiply_panel, no_bias, panel_width
 from mixers.cpu.runner import helper, kernel, routine, run, tasks
-from mixers.cpu.simd import full, lanes, load, load_first, maximum, mul_add, sqrt, store, store_first, tile
+from mixers.cpu.simd import full, lanes, load, maximum, mul_add, sqrt, store, tile
 from mixers.cpu.simd import zeros as zero_vector
+from mixers.cpu.tails import get, put
 from mixers.cpu.vector_math import exp, gelu, normal_cdf
 
 # values that a task moves, vectors of channels whose sums are in registers together, and terms that are summed before
@@ -82,27 +83,14 @@ def _blocks(x):
 
 
 @helper
-def _get(x, offset, count, whole):
-    return load(x, offset) if whole else load_first(x, offset, count)
-
-
-@helper
-def _put(y, offset, value, count, whole):
-    if whole:
-        store(y, offset, value)
-    else:
-        store_first(y, offset, value, count)
-
-
-@helper
-def _scale_tokens(x, gain, y, table, first, last, item, bands, c, j, count, whole):
+def _scale_tokens(x, gain, y, table, first, last, item, bands, c, j, count):
     n = len(table)
     for t in range(first, last):
         place, factor = (item * n + t) * c + j, (item * bands + table[t]) * c + j
-        value = _get(gain, factor, count, whole)
+        value = get(gain, factor, count)
         if x.size:
-            value = value * _get(x, place, count, whole)
-        _put(y, place, value, count, whole)
+            value = value * get(x, place, count)
+        put(y, place, value, count)
 
 
 @kernel
@@ -123,7 +111,7 @@ def _scale_bands(x, gain, y, table, bands, c, size, counter):
                 for j in range(0, whole, lanes(y)):
                     store(y, place + j, load(gain, factor + j))
         if whole < c:
-            _scale_tokens(x, gain, y, table, first, last, item, bands, c, whole, c - whole, False)
+            _scale_tokens(x, gain, y, table, first, last, item, bands, c, whole, c - whole)
 
 
 @helper
@@ -131,28 +119,28 @@ def _sum_band(x, dy, gain, dx, y, order, first, last, start, at, c, factor, rest
     """The sums over one band of some vectors of channels; `rest` channels are left."""
     total, part, gains = tile(x, _VECTORS), tile(x, _VECTORS), tile(x, _VECTORS)
     for v in range(_VECTORS):
-        count = max(0, min(lanes(x), rest - v * lanes(x)))
+        count = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
         total[v] = zero_vector(x)
-        gains[v] = _get(gain, at + v * lanes(x), count, whole) if products else zero_vector(x)
+        gains[v] = get(gain, at + v * lanes(x), count) if products else zero_vector(x)
     for begin in range(first, last, _RUN):
         for v in range(_VECTORS):
             part[v] = zero_vector(x)
         for t in range(begin, min(last, begin + _RUN)):
             for v in range(_VECTORS):
-                count = max(0, min(lanes(x), rest - v * lanes(x)))
+                count = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
                 place = start + order[t] * c + v * lanes(x)
-                value = _get(x, place, count, whole)
+                value = get(x, place, count)
                 if products:
-                    d = _get(dy, place, count, whole)
-                    _put(dx, place, d * gains[v], count, whole)
+                    d = get(dy, place, count)
+                    put(dx, place, d * gains[v], count)
                     part[v] = mul_add(value, d, part[v])
                 else:
                     part[v] = part[v] + value
         for v in range(_VECTORS):
             total[v] = total[v] + part[v]
     for v in range(_VECTORS):
-        count = max(0, min(lanes(x), rest - v * lanes(x)))
-        _put(y, at + v * lanes(x), total[v] * factor, count, whole)
+        count = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
+        put(y, at + v * lanes(x), total[v] * factor, count)
 
 
 @kernel
@@ -276,7 +264,7 @@ def _write_panel(panel, y, at, c, rows, columns):
     for i in range(rows):
         for v in range(0, width, lanes(y)):
             count = max(0, min(lanes(y), columns - v))
-            _put(y, at + i * c + v, load(panel, i * width + v), count, count == lanes(y))
+            put(y, at + i * c + v, load(panel, i * width + v), count)
 
 
 @kernel

@@ -11,7 +11,8 @@ from mixers.cpu.aligned import empty, first_aligned, flat
 from mixers.cpu.aligned import zeros as zero_array
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, run, tasks
-from mixers.cpu.simd import REGISTERS, lanes, load, load_first, mul_add, store, store_first, tile, zeros
+from mixers.cpu.simd import REGISTERS, lanes, load, load_first, mul_add, store, tile, zeros
+from mixers.cpu.tails import get, put
 
 # neighbouring pixels that are computed at a time, taps of a kernel row that are unrolled, rows of a block
 _GROUPS = (8, 14) if REGISTERS == 32 else (8,)
@@ -27,58 +28,62 @@ def _fill(x, block, at, start, sizes, first, rows, reach, pitch, down, right, co
     for r in range(rows + 2 * reach):
         row = first + r - reach
         line = at + r * pitch * n
-        inside = 0 <= row < h
         source = start + (row - down) % h * w * c
-        for q in range(pitch):
-            column = q - reach
-            if inside and 0 <= column < w:
-                # the roll is less than the width
-                column -= right
-                column += w if column < 0 else 0
-                store(block, line + q * n, load_first(x, source + column * c, count))
-            else:
-                store(block, line + q * n, zeros(x))
+        begin, end = (reach, reach + w) if 0 <= row < h else (pitch, pitch)
+        for q in range(begin):
+            store(block, line + q * n, zeros(x))
+        # the roll is less than the width
+        for q in range(begin, min(begin + right, end)):
+            store(block, line + q * n, get(x, source + (q - reach - right + w) * c, count))
+        for q in range(begin + right, end):
+            store(block, line + q * n, get(x, source + (q - reach - right) * c, count))
+        for q in range(end, pitch):
+            store(block, line + q * n, zeros(x))
 
 
 @helper
 def _weights(w, block, at, place, size, channels, c0, count):
     """All taps of a kernel, for one vector of channels."""
     for k in range(size):
-        store(block, at + k * lanes(w), load_first(w, place + k * channels + c0, count))
+        store(block, at + k * lanes(w), get(w, place + k * channels + c0, count))
 
 
 @kernel
-def _convolve(x, w_lr, w_td, bias, y, sizes, group, layout, columns, counter):
-    """A block of rows of one image and one vector of channels of the group per task."""
+def _convolve(x, w_lr, w_td, bias, y, sizes, groups, layout, columns, counter):
+    """A block of rows of one image and one vector of channels of a group per task."""
     h, w, c = sizes
-    offset, channels, place, k, down, right = group
-    rows, row_blocks = layout
-    wide, n, reach = len(columns), lanes(x), k // 2
-    pitch = max(w, wide) + 2 * reach
-    area = (rows + 2 * reach) * pitch * n
-    scratch = numpy.empty(2 * area + 2 * k * k * n + 64, x.dtype)
+    items, rows, row_blocks, vectors, largest = layout
+    wide, n = len(columns), lanes(x)
+    broad = max(w, wide) + largest - 1
+    scratch = numpy.empty((2 * (rows + largest - 1) * broad + 2 * largest * largest) * n + 64, x.dtype)
     at = first_aligned(scratch)
-    kept = at + 2 * area
-    vectors = -(-channels // n)
     sums = tile(x, 16)
     for task in tasks(counter):
-        item, p0, c0 = task // (vectors * row_blocks), task // vectors % row_blocks * rows, task % vectors * n
-        count = min(n, channels - c0)
-        start = item * h * w * c + offset + c0
-        many = min(rows, h - p0)
+        group, block, c0 = groups[task // (vectors * row_blocks * items)], task // vectors, task % vectors * n
+        offset, channels, place, k, down, right = group[0], group[1], group[2], group[3], group[4], group[5]
+        if c0 >= channels:
+            # the last group may be smaller
+            continue
+        item, p0, count = block // row_blocks % items, block % row_blocks * rows, min(n, channels - c0)
+        start, many, reach = item * h * w * c + offset + c0, min(rows, h - p0), k // 2
+        pitch = max(w, wide) + 2 * reach
+        area = (rows + 2 * reach) * pitch * n
+        kept = at + 2 * area
         _fill(x, scratch, at, start, sizes, p0, many, reach, pitch, 0, right, count)
         _fill(x, scratch, at + area, start, sizes, p0, many, reach, pitch, down, 0, count)
         _weights(w_lr, scratch, kept, place, k * k, channels, c0, count)
         _weights(w_td, scratch, kept + k * k * n, place, k * k, channels, c0, count)
         first = load_first(bias, offset + c0, count)
         for p in range(many):
+            # kernel rows beyond the grid meet zeros only
+            above, below = max(0, reach - p0 - p), min(k, h - p0 - p + reach)
             for tiled in range(0, w, wide):
                 # the last tile begins earlier, so that it is whole
                 q = max(0, min(tiled, w - wide))
                 for t in range(wide):
                     sums[t] = first
                 for way in range(2):
-                    for i in range(k):
+                    for i in range(above, below):
                         line = at + way * area + ((p + i) * pitch + q) * n
                         for j in range(k):
                             weight = load(scratch, kept + ((way * k + i) * k + j) * n)
@@ -86,7 +91,7 @@ def _convolve(x, w_lr, w_td, bias, y, sizes, group, layout, columns, counter):
                                 sums[t] = mul_add(load(scratch, line + (j + t) * n), weight, sums[t])
                 for t in range(wide):
                     if q + t < w:
-                        store_first(y, start + ((p0 + p) * w + q + t) * c, sums[t], count)
+                        put(y, start + ((p0 + p) * w + q + t) * c, sums[t], count)
 
 
 @kernel
@@ -130,8 +135,8 @@ def _return(dy, w_lr, w_td, dx, sizes, group, columns, counter):
                             to = start + (row * w + column) * c
                             value = sums[t]
                             if way == 1:
-                                value = value + load_first(dx, to, count)
-                            store_first(dx, to, value, count)
+                                value = value + get(dx, to, count)
+                            put(dx, to, value, count)
 
 
 @kernel
@@ -163,14 +168,14 @@ def _correlate(x, dy, partial, sizes, group, taps, counter):
                             sums[u] = zeros(x)
                         line = at + way * area + ((p + i) * pitch + j) * n
                         for q in range(w):
-                            d = load_first(dy, start + (p * w + q) * c, count)
+                            d = get(dy, start + (p * w + q) * c, count)
                             for u in range(part):
                                 sums[u] = mul_add(load(scratch, line + (q + u) * n), d, sums[u])
                         for u in range(part):
                             total[u] = total[u] + sums[u]
                     for u in range(part):
                         to = ((item * 2 + way) * k * k + i * k + j + u) * channels + c0
-                        store_first(partial, to, total[u], count)
+                        put(partial, to, total[u], count)
 
 
 def rolled_conv2d_forward(x, w_lr, w_td, b=None, shifts=None, kernels=None, save=True):
@@ -178,14 +183,15 @@ def rolled_conv2d_forward(x, w_lr, w_td, b=None, shifts=None, kernels=None, save
     items, h, w, c = x.shape
     y = empty(x.shape, x.dtype)
     bias = zero_array(c, x.dtype) if b is None else flat(b)
-    arrays = flat(x), flat(w_lr), flat(w_td), bias, y.reshape(-1)
-    for group in _groups(x.shape, shifts, kernels) if x.size else ():
-        channels, k = group[1], group[3]
-        rows = min(h, _ROWS)
-        row_blocks, vectors = -(-h // rows), -(-channels // lanes(x))
-        options = (h, w, c), group, (rows, row_blocks), _columns(w)
-        work = 2 * items * h * w * channels * k * k
-        run(_convolve, items * row_blocks * vectors, *arrays, *options, work=work)
+    if x.size:
+        # all groups in one run, those with large kernels first: they take longest
+        groups = sorted(_groups(x.shape, shifts, kernels), key=lambda group: -group[3])
+        rows, vectors = min(h, _ROWS), -(-max(group[1] for group in groups) // lanes(x))
+        layout = items, rows, -(-h // rows), vectors, max(kernels)
+        arrays = flat(x), flat(w_lr), flat(w_td), bias, y.reshape(-1)
+        options = (h, w, c), numpy.array(groups), layout, _columns(w)
+        work = 2 * items * h * w * sum(group[1] * group[3] ** 2 for group in groups)
+        run(_convolve, len(groups) * items * layout[2] * vectors, *arrays, *options, work=work)
     return y, ()
 
 

@@ -9,26 +9,14 @@ import numpy
 
 from mixers.cpu.aligned import contiguous, empty, flat, zeros
 from mixers.cpu.reduction import sum_rows
-from mixers.cpu.runner import helper, kernel, routine, run, tasks
-from mixers.cpu.simd import REGISTERS, lanes, load, load_first, mul_add, store, store_first, tile
+from mixers.cpu.runner import kernel, routine, run, tasks
+from mixers.cpu.simd import REGISTERS, lanes, mul_add, tile
 from mixers.cpu.simd import zeros as zero_vector
+from mixers.cpu.tails import get, put
 
 # positions of a tile; for sums of weights, positions of dy and of x
 _ROWS = 5
 _SUM_ROWS, _SUM_COLUMNS = (7, 3) if REGISTERS >= 32 else (3, 3)
-
-
-@helper
-def _get(x, offset, count, whole):
-    return load(x, offset) if whole else load_first(x, offset, count)
-
-
-@helper
-def _put(y, offset, value, count, whole):
-    if whole:
-        store(y, offset, value)
-    else:
-        store_first(y, offset, value, count)
 
 
 def _mixed_tile(rows, groups, whole):
@@ -42,22 +30,23 @@ def _mixed_tile(rows, groups, whole):
     def multiply(x, w, bias, y, place, w_place, taps, positions, n, count):
         from_place, strip_step, step, group_step = place
         w_tap, w_in, w_out = w_place
+        count = lanes(x) if whole else count
         total = tile(x, size)
         for r in range(rows):
             for g in range(groups):
-                total[r * groups + g] = _get(bias, w_out + (n + r) * group_step, count, whole)
+                total[r * groups + g] = get(bias, w_out + (n + r) * group_step, count)
         for t in range(taps[0], taps[1]):
             source = from_place + (t - taps[2]) * strip_step
             for m in range(positions):
                 weights = w_tap + t * positions * w_in + m * w_in + n * group_step
                 for r in range(rows):
-                    factor = _get(w, weights + r * group_step, count, whole)
+                    factor = get(w, weights + r * group_step, count)
                     for g in range(groups):
-                        value = _get(x, source + m * step + g * group_step, count, whole)
+                        value = get(x, source + m * step + g * group_step, count)
                         total[r * groups + g] = mul_add(factor, value, total[r * groups + g])
         for r in range(rows):
             for g in range(groups):
-                _put(y, from_place + (n + r) * step + g * group_step, total[r * groups + g], count, whole)
+                put(y, from_place + (n + r) * step + g * group_step, total[r * groups + g], count)
 
     return multiply
 
@@ -112,6 +101,7 @@ def _weight_tile(rows, columns, whole):
         strips, positions, groups, shared, taps = sizes
         item_step, strip_step, step = steps
         j, wanted_n, wanted_m = places
+        count = lanes(x) if whole else count
         reach = taps // 2
         for item in range(items):
             total = tile(x, size)
@@ -122,21 +112,21 @@ def _weight_tile(rows, columns, whole):
                 source = place + (tap - reach) * strip_step
                 for g in range(groups):
                     for r in range(rows):
-                        d = _get(dy, place + (n + r) * step + g * shared, count, whole)
+                        d = get(dy, place + (n + r) * step + g * shared, count)
                         for c in range(columns):
-                            value = _get(x, source + (m + c) * step + g * shared, count, whole)
+                            value = get(x, source + (m + c) * step + g * shared, count)
                             total[r * columns + c] = mul_add(d, value, total[r * columns + c])
             for q in range(size):
                 value = total[q]
                 if item > 0:
-                    value = value + _get(scratch, q * lanes(x), count, whole)
-                _put(scratch, q * lanes(x), value, count, whole)
+                    value = value + get(scratch, q * lanes(x), count)
+                put(scratch, q * lanes(x), value, count)
         for r in range(rows):
             for c in range(columns):
                 # what an earlier tile has stored is left alone
                 if n + r >= wanted_n and m + c >= wanted_m:
                     at = ((tap * positions + n + r) * positions + m + c) * shared + j
-                    _put(dw, at, _get(scratch, (r * columns + c) * lanes(x), count, whole), count, whole)
+                    put(dw, at, get(scratch, (r * columns + c) * lanes(x), count), count)
 
     return add_up
 
@@ -220,8 +210,8 @@ def _add_diagonals(x, table, y, h, w, c, reach, counter):
             at = (task * w + k) * c
             for j in range(0, c, lanes(x)):
                 count = min(lanes(x), c - j)
-                value = load_first(x, at + j, count) + load_first(table, distance * c + j, count)
-                store_first(y, at + j, value, count)
+                value = get(x, at + j, count) + get(table, distance * c + j, count)
+                put(y, at + j, value, count)
 
 
 @kernel
@@ -238,9 +228,9 @@ def _sum_diagonals(dy, dtable, h, w, c, reach, counter):
                 last = w if distance == reach else i + distance + 1
                 part = zero_vector(dy)
                 for k in range(max(first, 0), min(last, w)):
-                    part = part + load_first(dy, (i * w + k) * c + j, count)
+                    part = part + get(dy, (i * w + k) * c + j, count)
                 total = total + part
-            store_first(dtable, task * c + j, total, count)
+            put(dtable, task * c + j, total, count)
 
 
 def relative_bias_forward(x, table, save=True):

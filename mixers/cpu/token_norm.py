@@ -10,7 +10,8 @@ import numpy
 
 from mixers.cpu.aligned import contiguous, empty, flat
 from mixers.cpu.runner import helper, kernel, run, tasks
-from mixers.cpu.simd import lanes, load, load_first, mul_add, store, store_first, tile, zeros
+from mixers.cpu.simd import lanes, mul_add, tile, zeros
+from mixers.cpu.tails import get, put
 
 # values of a block of rows: they are swept twice, so they should stay in the second-level cache
 _BLOCK_VALUES = 16384
@@ -21,19 +22,6 @@ _VECTORS = 4
 
 
 @helper
-def _get(x, offset, count, whole):
-    return load(x, offset) if whole else load_first(x, offset, count)
-
-
-@helper
-def _put(y, offset, value, count, whole):
-    if whole:
-        store(y, offset, value)
-    else:
-        store_first(y, offset, value, count)
-
-
-@helper
 def _column_moments(x, means, squares, start, to, count, c, rest, whole):
     """Of some vectors of channels; `rest` channels are left."""
     total, square, left = tile(x, _VECTORS), tile(x, _VECTORS), tile(x, _VECTORS)
@@ -41,21 +29,21 @@ def _column_moments(x, means, squares, start, to, count, c, rest, whole):
         total[v], square[v], left[v] = zeros(x), zeros(x), zeros(x)
     for r in range(count):
         for v in range(_VECTORS):
-            width = max(0, min(lanes(x), rest - v * lanes(x)))
-            total[v] = total[v] + _get(x, start + r * c + v * lanes(x), width, whole)
+            width = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
+            total[v] = total[v] + get(x, start + r * c + v * lanes(x), width)
     for v in range(_VECTORS):
         total[v] = total[v] / count
     for r in range(count):
         for v in range(_VECTORS):
-            width = max(0, min(lanes(x), rest - v * lanes(x)))
-            centred = _get(x, start + r * c + v * lanes(x), width, whole) - total[v]
+            width = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
+            centred = get(x, start + r * c + v * lanes(x), width) - total[v]
             square[v] = mul_add(centred, centred, square[v])
             left[v] = left[v] + centred
     for v in range(_VECTORS):
-        width = max(0, min(lanes(x), rest - v * lanes(x)))
+        width = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
         # a large common offset costs the first mean digits; what it left over corrects both
-        _put(means, to + v * lanes(x), total[v] + left[v] / count, width, whole)
-        _put(squares, to + v * lanes(x), square[v] - left[v] * left[v] / count, width, whole)
+        put(means, to + v * lanes(x), total[v] + left[v] / count, width)
+        put(squares, to + v * lanes(x), square[v] - left[v] * left[v] / count, width)
 
 
 @kernel
@@ -83,11 +71,10 @@ def _normalise(x, y, centre, factor, bias, rows, c, size, blocks, counter):
         for r in range(first, min(rows, first + size)):
             for j in range(0, c, lanes(x)):
                 width = min(c - j, lanes(x))
-                whole = width == lanes(x)
                 at, p = (item * rows + r) * c + j, item * c + j
-                centred = _get(x, at, width, whole) - _get(centre, p, width, whole)
-                value = mul_add(centred, _get(factor, p, width, whole), _get(bias, j, width, whole))
-                _put(y, at, value, width, whole)
+                centred = get(x, at, width) - get(centre, p, width)
+                value = mul_add(centred, get(factor, p, width), get(bias, j, width))
+                put(y, at, value, width)
 
 
 @helper
@@ -96,23 +83,25 @@ def _column_products(x, dy, dx, centre, rstd, factor, sums, dots, start, p, to, 
     total, dot = tile(x, _VECTORS), tile(x, _VECTORS)
     middle, scale, slope = tile(x, _VECTORS), tile(x, _VECTORS), tile(x, _VECTORS)
     for v in range(_VECTORS):
-        width, at = max(0, min(lanes(x), rest - v * lanes(x))), p + v * lanes(x)
+        width = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
+        at = p + v * lanes(x)
         total[v], dot[v] = zeros(x), zeros(x)
-        middle[v], scale[v] = _get(centre, at, width, whole), _get(rstd, at, width, whole)
-        slope[v] = _get(factor, at, width, whole)
+        middle[v], scale[v] = get(centre, at, width), get(rstd, at, width)
+        slope[v] = get(factor, at, width)
     for r in range(count):
         for v in range(_VECTORS):
-            width, at = max(0, min(lanes(x), rest - v * lanes(x))), start + r * c + v * lanes(x)
-            d = _get(dy, at, width, whole)
-            n = (_get(x, at, width, whole) - middle[v]) * scale[v]
+            width = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
+            at = start + r * c + v * lanes(x)
+            d = get(dy, at, width)
+            n = (get(x, at, width) - middle[v]) * scale[v]
             total[v] = total[v] + d
             dot[v] = mul_add(d, n, dot[v])
             if pulls:
-                _put(dx, at, d * slope[v], width, whole)
+                put(dx, at, d * slope[v], width)
     for v in range(_VECTORS):
-        width = max(0, min(lanes(x), rest - v * lanes(x)))
-        _put(sums, to + v * lanes(x), total[v], width, whole)
-        _put(dots, to + v * lanes(x), dot[v], width, whole)
+        width = lanes(x) if whole else max(0, min(lanes(x), rest - v * lanes(x)))
+        put(sums, to + v * lanes(x), total[v], width)
+        put(dots, to + v * lanes(x), dot[v], width)
 
 
 @kernel
@@ -143,12 +132,11 @@ def _pull(x, dy, dx, centre, factor, shift, slope, rows, c, size, blocks, counte
         for r in range(first, min(rows, first + size)):
             for j in range(0, c, lanes(x)):
                 width = min(c - j, lanes(x))
-                whole = width == lanes(x)
                 at, p = (item * rows + r) * c + j, item * c + j
-                centred = _get(x, at, width, whole) - _get(centre, p, width, whole)
-                value = _get(dy, at, width, whole) * _get(factor, p, width, whole)
-                value = value - _get(shift, p, width, whole) - centred * _get(slope, p, width, whole)
-                _put(dx, at, value, width, whole)
+                centred = get(x, at, width) - get(centre, p, width)
+                value = get(dy, at, width) * get(factor, p, width)
+                value = value - get(shift, p, width) - centred * get(slope, p, width)
+                put(dx, at, value, width)
 
 
 def batch_norm_forward(x, scale, bias, mean, var, eps=1e-5, training=False, save=True):
