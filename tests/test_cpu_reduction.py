@@ -19,6 +19,11 @@ def test_sum_rows(rows, columns, dtype):
     assert not numpy.shares_memory(result, x)
 
 
+def test_many_columns():
+    x = numpy.random.default_rng(0).integers(-9, 10, (70, 70001)).astype("float32")
+    assert_array_equal(sum_rows(x), x.sum(0, dtype="float64"))
+
+
 def test_rounding_does_not_pile_up():
     x = numpy.full((1_000_000, 4), 0.1, "float32")
     numpy.testing.assert_allclose(sum_rows(x), 1e5, rtol=2e-6)

@@ -142,11 +142,13 @@ def test_packed_sequences_and_padding(mixer, backend):
     mask[0, [0, 7, 11]] = False
     with device_of(backend) as (to, back):
         params = {n: to(p) for n, p in params.items()}
-        packed = back(mixer(params, to(x), sequence_starts=starts))
+        packed, state = mixer(params, to(x), sequence_starts=starts, return_state=True)
         for part in (slice(0, 5), slice(5, 12)):
-            numpy.testing.assert_allclose(
-                packed[:, part], back(mixer(params, to(x[:, part]))), rtol=1e-10, atol=1e-12
-            )
+            want, last = mixer(params, to(x[:, part]), return_state=True)
+            numpy.testing.assert_allclose(back(packed)[:, part], back(want), rtol=1e-10, atol=1e-12)
+        # steps go on with the last sequence
+        for got, wanted in zip(state, last):
+            numpy.testing.assert_allclose(back(got), back(wanted), rtol=1e-10, atol=1e-12)
         y, state = mixer(params, to(x), mask=mask, return_state=True)
         want, want_state = mixer(params, to(x[:, mask[0]]), return_state=True)
         numpy.testing.assert_allclose(back(y)[mask], back(want)[0], rtol=1e-10, atol=1e-12)

@@ -6,17 +6,18 @@ from mixers.cpu import aligned
 from mixers.cpu.runner import helper, kernel, run, tasks
 from mixers.cpu.simd import lanes, load, load_first, store, store_first, tile, zeros
 
-# rows that are summed one after the other, such blocks per task, and vectors side by side
+# rows that are summed one after the other, such blocks per task, vectors side by side, and columns per task
 _ROWS = 64
 _BLOCKS = 8
 _WIDTH = 8
+_COLUMNS = 1 << 15
 
 
 @helper
-def _block_sum(x, partial, columns, block, first, last):
-    """partial[block] = the sum of the rows of x from first to last."""
-    full = columns - columns % (_WIDTH * lanes(x))
-    for start in range(0, full, _WIDTH * lanes(x)):
+def _block_sum(x, partial, columns, begin, end, block, first, last):
+    """partial[block] = the sum of the rows of x from first to last, at the columns from begin to end."""
+    full = end - (end - begin) % (_WIDTH * lanes(x))
+    for start in range(begin, full, _WIDTH * lanes(x)):
         total = tile(x, _WIDTH)
         for v in range(_WIDTH):
             total[v] = zeros(x)
@@ -25,8 +26,8 @@ def _block_sum(x, partial, columns, block, first, last):
                 total[v] = total[v] + load(x, row * columns + start + v * lanes(x))
         for v in range(_WIDTH):
             store(partial, block * columns + start + v * lanes(x), total[v])
-    for start in range(full, columns, lanes(x)):
-        count = min(lanes(x), columns - start)
+    for start in range(full, end, lanes(x)):
+        count = min(lanes(x), end - start)
         rest = zeros(x)
         for row in range(first, last):
             rest = rest + load_first(x, row * columns + start, count)
@@ -35,10 +36,12 @@ def _block_sum(x, partial, columns, block, first, last):
 
 @kernel
 def _block_sums(x, partial, rows, columns, counter):
-    blocks = -(-rows // _ROWS)
+    blocks, across = -(-rows // _ROWS), -(-columns // _COLUMNS)
     for task in tasks(counter):
-        for block in range(task * _BLOCKS, min((task + 1) * _BLOCKS, blocks)):
-            _block_sum(x, partial, columns, block, block * _ROWS, min((block + 1) * _ROWS, rows))
+        begin, first = task % across * _COLUMNS, task // across * _BLOCKS
+        end = min(begin + _COLUMNS, columns)
+        for block in range(first, min(first + _BLOCKS, blocks)):
+            _block_sum(x, partial, columns, begin, end, block, block * _ROWS, min((block + 1) * _ROWS, rows))
 
 
 def sum_rows(x):
@@ -50,13 +53,15 @@ def sum_rows(x):
     rows, columns = x.shape
     if not x.size:
         return aligned.zeros(columns, x.dtype)
+    if rows == 1:
+        return x[0].copy()
     while rows > 1:
         blocks = -(-rows // _ROWS)
         partial = aligned.empty((blocks, columns), x.dtype)
         args = aligned.flat(x), partial.reshape(-1), rows, columns
-        run(_block_sums, -(-blocks // _BLOCKS), *args, work=2 * x.size)
+        run(_block_sums, -(-blocks // _BLOCKS) * -(-columns // _COLUMNS), *args, work=2 * x.size)
         x, rows = partial, blocks
-    return x[0].copy()
+    return x[0]
 
 
 def sum_to_shape(array, shape):

@@ -91,8 +91,8 @@ def ssd_scan_backward(dout, saved):
         dx,
         ddt,
         dA.sum(axis=0),
-        sum_rows(dB).reshape(B.shape),
-        sum_rows(dC).reshape(C.shape),
+        _summed(dB).reshape(B.shape),
+        _summed(dC).reshape(C.shape),
         None if D is None else dskip.sum(axis=1) if D.ndim == 1 else dskip,
         None if z is None else dz,
         None if saved.dt_bias is None else ddt.sum(axis=(0, 1)),
@@ -185,6 +185,10 @@ def _flattened(*arrays):
     """Each array in one axis, of none where there is none."""
     none = numpy.empty(0, arrays[0].dtype)
     return tuple(none if a is None else flat(a) for a in arrays)
+
+
+def _summed(parts):
+    return parts[0] if len(parts) == 1 else sum_rows(parts)
 
 
 def _resets(starts):
