@@ -1,7 +1,8 @@
 """The selective scan along several orders on the GPU.
 
-The kernels of the selective scan run once per direction, one after the other, and add what they make to y, or to du,
-where the tokens are stored: nothing is permuted, and no two blocks of a launch write the same token.
+The kernels of the selective scan run for some directions at once, each with sums of its own, and add what they make
+to y, or to du, where the tokens are stored: nothing is permuted. A large batch fills the device with one direction,
+and there is one sum; of few tokens all directions are launched at once, and a last pass adds their sums up.
 """
 
 import numpy
@@ -22,69 +23,63 @@ def cross_selective_scan_forward(
     ordered_coefficients=True,
     save=True,
 ):
-    scans = _directions(u, delta, A, B, C, orders, delta_softplus, ordered_coefficients)
-    device, wide = scans[0].device, scans[0].wide
+    scan = _scan(u, delta, A, orders, delta_softplus, ordered_coefficients)
+    device, wide, k = scan.device, scan.wide, len(orders)
     b, l, c = u.shape
-    y = device.empty(u.shape, wide)
-    states = device.empty((len(scans), b, -(-l // CHUNK), A.shape[2], c), wide) if save else None
+    at_once = scan.at_once(k)
+    y = device.empty((at_once, *u.shape), wide)
+    states = device.empty((k, b, -(-l // CHUNK), A.shape[2], c), wide) if save else None
     if y.size:
-        u, *arrays = given(device, u, delta, A, B, C, D, delta_bias)
-        for i, scan in enumerate(scans):
-            delta, A, B, C, D, delta_bias = _own(i, *arrays)
-            kept = states[i] if save else None
-            scan.forward(u, delta, A, B, C, D, None, delta_bias, None, y, kept, None)
-    return y, (states,)
+        u, delta, A, B, C, D, delta_bias = given(device, u, delta, A, B, C, D, delta_bias)
+        for i in range(0, k, at_once):
+            part = scan.along(i, min(at_once, k - i))
+            part.forward(u, delta, A, B, C, D, None, delta_bias, None, y, states, None)
+    return _added(y), (states,)
 
 
 def cross_selective_scan_backward(dout, saved):
-    """Gradients of what several directions read are sums, in the dtype of sums."""
-    u, D, delta_bias = saved.u, saved.D, saved.delta_bias
-    arrays = saved.delta, saved.A, saved.B, saved.C
-    options = saved.orders, saved.delta_softplus, saved.ordered_coefficients
-    scans = _directions(u, *arrays, *options)
-    device, wide = scans[0].device, scans[0].wide
-    du = device.empty(u.shape, wide)
-    ddelta = device.empty(saved.delta.shape, wide if scans[0].sums_steps else u.dtype)
-    dA, dB, dC, dD, dbias = (
-        None if x is None else device.zeros(x.shape, wide) for x in (*arrays[1:], D, delta_bias)
-    )
+    """What several directions read gets the sum of their gradients, made in the dtype of sums."""
+    s, u = saved, saved.u
+    scan = _scan(u, s.delta, s.A, s.orders, s.delta_softplus, s.ordered_coefficients)
+    device, wide, k = scan.device, scan.wide, len(s.orders)
+    at_once = scan.at_once(k, backward=True)
+    shared = lambda x: k > 1 and x.shape[2] == 1
+    sums = lambda x, dtype: device.empty((at_once, *x.shape) if shared(x) else x.shape, dtype)
+    du = device.empty((at_once, *u.shape), wide)
+    ddelta = sums(s.delta, wide if scan.sums_steps else u.dtype)
+    dB, dC = (sums(x, wide) for x in (s.B, s.C))
+    of_directions = [
+        None if x is None else device.zeros((k, *x.shape[1:]), wide) for x in (s.A, s.D, s.delta_bias)
+    ]
     if u.size:
-        u, dy, *arrays = given(device, u, dout, *arrays, D, delta_bias)
-        for i, scan in enumerate(scans):
-            delta, A, B, C, D, delta_bias = _own(i, *arrays)
-            inputs = u, delta, A, B, C, D, None, delta_bias, dy, None, saved.states[i]
-            results = du, _along(i, ddelta), None, None, _along(i, dB), _along(i, dC)
-            add = (i > 0 and x.shape[2] == 1 for x in (dB, dC))
-            for total, share in zip((dA, dD, dbias), scan.backward(inputs, results, *add)):
+        inputs = given(device, u, s.delta, s.A, s.B, s.C, s.D, None, s.delta_bias, dout, None)
+        for i in range(0, k, at_once):
+            part = scan.along(i, min(at_once, k - i))
+            add = (i > 0 and shared(x) for x in (s.B, s.C))
+            shares = part.backward((*inputs, s.states), (du, ddelta, None, None, dB, dC), *add)
+            for total, share in zip(of_directions, shares):
                 if total is not None:
-                    total[_entry(i, total.shape[0])] += share
-    return du, ddelta, dA, dB, dC, dD, dbias
+                    total[i : i + at_once] = share
+    ddelta, dB, dC = (_added(d) if shared(x) else d for d, x in ((ddelta, s.delta), (dB, s.B), (dC, s.C)))
+    dA, dD, dbias = (
+        d if d is None or x.shape[0] == k else d.sum(axis=0)[None]
+        for d, x in zip(of_directions, (s.A, s.D, s.delta_bias))
+    )
+    return _added(du), ddelta, dA, dB, dC, dD, dbias
 
 
-def _directions(u, delta, A, B, C, orders, softplus, ordered):
-    """One scan for each order."""
-    scans = [Scan(u, 1, A.shape[2], softplus) for _ in orders]
-    tables = scans[0].device.to_device(numpy.ascontiguousarray(orders, numpy.int32))
-    shared = len(scans) > 1 and delta.shape[2] == 1
-    for i, scan in enumerate(scans):
-        scan.order, scan.cross = tables[i], 1 if ordered else 2
-        scan.rows = tuple(x.shape[2] * x.shape[3] for x in (delta, B, C))
-        scan.add, scan.add_steps = i > 0, i > 0 and shared
-        scan.sums_steps = shared or scan.has_parts(backward=True)
-    return scans
+def _scan(u, delta, A, orders, softplus, ordered):
+    """The scan along all orders."""
+    scan = Scan(u, 1, A.shape[2], softplus)
+    scan.cross, scan.order = (
+        (1 if ordered else 2),
+        scan.device.to_device(numpy.ascontiguousarray(orders, "i4")),
+    )
+    scan.sums_steps = scan.add_steps = len(orders) > 1 and delta.shape[2] == 1
+    scan.sums_steps |= scan.has_parts(backward=True)
+    return scan
 
 
-def _own(i, delta, A, B, C, D, delta_bias):
-    """The views of what direction i reads."""
-    parameter = lambda x: None if x is None else x[_entry(i, x.shape[0])]
-    return _along(i, delta), parameter(A), _along(i, B), _along(i, C), parameter(D), parameter(delta_bias)
-
-
-def _along(i, array):
-    """The entry of direction i of an array (b, l, k, ...)."""
-    return array[:, :, _entry(i, array.shape[2])]
-
-
-def _entry(i, size):
-    """Where direction i is along an axis that the directions may share."""
-    return i if size > 1 else 0
+def _added(sums):
+    """The total of the sums that the directions of a launch have."""
+    return sums[0] if len(sums) == 1 else sums.sum(axis=0)

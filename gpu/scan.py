@@ -103,7 +103,8 @@ def selective_scan_backward(dout, saved):
         dy = device.zeros(u.shape, u.dtype) if dout.y is None else dout.y
         arrays = u, saved.delta, saved.A, B, saved.C, saved.D, z, saved.delta_bias, dy, dout.last_state
         inputs = *given(device, *arrays), saved.states
-        dA, dD, dbias = scan.backward(inputs, (du, ddelta, dz, dh0, dB, dC))
+        parameters = scan.backward(inputs, (du, ddelta, dz, dh0, dB, dC))
+        dA, dD, dbias = (None if d is None else d[0] for d in parameters)
     else:
         dA, dD, dbias = (
             None if x is None else device.zeros(x.shape, wide) for x in (saved.A, saved.D, saved.delta_bias)

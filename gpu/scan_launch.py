@@ -26,10 +26,9 @@ _MOST_STATES = 128
 _FROZEN, _RESET = 1, 2
 
 # scan_t of scan.cuh
-_SIZES = (
-    "length channels groups parts segments segment first step delta_row b_row c_row all_states add add_steps"
-)
-_SCAN = numpy.dtype([(name, "i4") for name in _SIZES.split()])
+_SIZES = "length channels groups parts segments segment first step items directions direction"
+_LAYOUT = "delta_row b_row c_row order_apart delta_apart rate_apart b_apart c_apart skip_apart bias_apart"
+_SCAN = numpy.dtype([(name, "i4") for name in f"{_SIZES} {_LAYOUT} all_states add add_steps".split()])
 
 
 class Scan:
@@ -46,15 +45,15 @@ class Scan:
 
     Attributes
     ----------
-    cross, rows, add, add_steps
-        For one of several scans whose results are added up, see CROSS and scan_t in scan.cuh.
+    cross, directions, direction, add, add_steps
+        For scans whose results are added up, see CROSS and scan_t in scan.cuh.
     sums_steps : bool
         Whether ddelta is such a sum too.
-    order : int array (l,) or None
+    order : int array (l,) or (all directions, l) or None
         On the device.
     """
 
-    cross, rows, add, add_steps, sums_steps = 0, (0, 0, 0), False, False, False
+    cross, directions, direction, add, add_steps, sums_steps = 0, 1, 0, False, False, False
 
     # the states of a part, None for all of them
     span = None
@@ -87,45 +86,54 @@ class Scan:
         return self.all_states > self._most_states(backward, gated)
 
     def forward(self, u, delta, A, B, C, D, z, delta_bias, h0, y, states, last_state):
-        """Make y and, if they are given, states and last_state. Arrays are contiguous or views of one direction."""
+        """Make y and, if they are given, states and last_state.
+
+        Arrays are contiguous, those of several directions as in cross_selective_scan, except for y: it has an axis of
+        the directions of a launch in front, along which its values are to be added up.
+        """
         for part in self._parts(self._most_states()):
             own_last = part.like(last_state)
             own_arrays = *part.of(A, B, C), D if part.is_first else None
-            kept = None if states is None else states[:, :, part.span or slice(None)]
+            kept = None if states is None else part.rows_of(states)
             part._forward(u, delta, *own_arrays, z, delta_bias, *part.of(h0), y, kept, own_last)
             part.put(last_state, own_last)
 
     def _forward(self, u, delta, A, B, C, D, z, delta_bias, h0, y, states, last_state):
         threads = _forward_threads(self.states)
-        segments = self._segments(threads.channels)
-        ends = self._ends(segments, u, delta, A, B, None, delta_bias, backward=False)
+        segments, layout = self._segments(threads.channels), self._layout(delta, A, B, C, D, delta_bias)
+        ends = self._ends(segments, layout, u, delta, A, B, None, delta_bias, backward=False)
         tables = self.order, self.marks, *ends
         arrays = u, delta, A, B, C, D, z, delta_bias, h0, *tables, y, states, last_state
         tile = _tile(self.wide, threads)
         cells = 2 * threads.channels * (2 * tile + 4 + tile + 1) + 4 * tile * threads.width
-        self._launch("selective_scan_forward", threads, segments, arrays, cells, z)
+        self._launch("selective_scan_forward", threads, segments, layout, arrays, cells, z)
 
     def backward(self, inputs, results, add_b=False, add_c=False):
-        """Make or add to the gradients in `results`; return dA (c, n), dD (c,) and ddelta_bias (c,), or None.
+        """Make or add to the gradients in `results`; return those of A, D and delta_bias, or None.
 
         Parameters
         ----------
         inputs : tuple
             u, delta, A, B, C, D, z, delta_bias, dy, dlast_state, states
         results : tuple
-            du, ddelta, dz, dh0, dB, dC
+            du, ddelta, dz, dh0, dB, dC. Of several directions, du and the gradients of what they share have an axis of
+            the directions of a launch in front, as y has.
         add_b, add_c : bool
-            Whether dB and dC hold the sums of earlier scans.
+            Whether dB and dC hold the sums of earlier launches.
+
+        Returns
+        -------
+        dA (directions, c, n), dD, ddelta_bias (directions, c)
         """
         u, delta, A, B, C, D, z, delta_bias, dy, dlast, states = inputs
         du, ddelta, dz, dh0, dB, dC = results
         parts = self._parts(self._most_states(True, z is not None))
         if len(parts) == 1:
             return self._backward(inputs, results, add_b, add_c)
-        dA, dD, dbias = self.device.empty((self.shape[2], self.all_states), self.wide), None, None
+        dA, dD, dbias = self.device.empty((self.directions, *A.shape[-2:]), self.wide), None, None
         for part in parts:
             own_arrays = *part.of(A, B, C), D if part.is_first else None
-            own_inputs = u, delta, *own_arrays, z, delta_bias, dy, *part.of(dlast), states[:, :, part.span]
+            own_inputs = u, delta, *own_arrays, z, delta_bias, dy, *part.of(dlast), part.rows_of(states)
             own_dh0, own_dB, own_dC = map(part.like, (dh0, dB, dC))
             own_results = du, ddelta, dz, own_dh0, own_dB, own_dC
             own_dA, own_dD, own_dbias = part._backward(own_inputs, own_results, False, False)
@@ -138,28 +146,39 @@ class Scan:
         return dA, dD, dbias
 
     def _backward(self, inputs, results, add_b, add_c):
-        _, delta, A, _, C, D, z, delta_bias, dy = inputs[:9]
+        _, delta, A, B, C, D, z, delta_bias, dy = inputs[:9]
         du, ddelta, dz, dh0, dB, dC = results
         device, (b, l, c), n = self.device, self.shape, self.states
         threads = _backward_threads(n, self.wide, z is not None, self.dtype.itemsize, device.max_shared)
         segments, blocks = self._segments(threads.channels), self._blocks(threads.channels)
-        ends = self._ends(segments, dy, delta, A, C, z, delta_bias, backward=True)
-        dA = device.empty((b * segments[0], c, n), self.wide)
-        dD, dbias = (device.empty((b * segments[0], c), self.wide) for _ in range(2))
+        layout = self._layout(delta, A, B, C, D, delta_bias)
+        ends = self._ends(segments, layout, dy, delta, A, C, z, delta_bias, backward=True)
+        shares = self.directions, b * segments[0], c
+        dA = device.empty((*shares, n), self.wide)
+        dD, dbias = (device.empty(shares, self.wide) for _ in range(2))
         rows = b * l * self.groups
-        partial = device.empty((blocks, rows, 2, n), self.wide)
+        partial = device.empty((blocks, self.directions * rows, 2, n), self.wide)
         steps = (None, ddelta) if self.sums_steps else (ddelta, None)
         tables = self.order, self.marks, *ends
         arrays = *inputs, *tables, du, *steps, dz, dh0, dA, dD, dbias, partial
-        self._launch("selective_scan_backward", threads, segments, arrays, None, z)
+        self._launch("selective_scan_backward", threads, segments, layout, arrays, None, z)
+        sizes = numpy.int64(rows), *map(numpy.int32, (blocks, self.directions))
+        own, row, apart = zip(*(self._coefficients(x, crossed=A.ndim == 3) for x in (dB, dC)))
+        strides = *map(numpy.int32, row), *map(numpy.int64, apart)
+        arguments = partial, *own, *sizes, *strides, numpy.bool_(add_b), numpy.bool_(add_c)
         kernel = self._kernel("sum_coefficients", threads, z)
-        # between rows of coefficients, which views of one direction have further apart
-        apart = (x.strides[-2] // x.itemsize for x in (dB, dC))
-        sizes = numpy.int64(rows), *map(numpy.int32, (blocks, *apart))
-        arguments = partial, dB, dC, *sizes, numpy.bool_(add_b), numpy.bool_(add_c)
-        device.launch(kernel, (-(-rows * 2 * n // 256),), (256,), arguments)
-        total = lambda x, given: None if given is None else x.sum(axis=0)
+        device.launch(kernel, (-(-self.directions * rows * 2 * n // 256),), (256,), arguments)
+        total = lambda x, given: None if given is None else x.sum(axis=1)
         return total(dA, A), total(dD, D), total(dbias, delta_bias)
+
+    def _coefficients(self, gradient, crossed):
+        """Where this launch puts dB or dC, and what rows, and directions, are apart."""
+        b, l, _ = self.shape
+        if gradient.ndim == 5:
+            return gradient, self.states, b * l * self.states
+        if crossed:
+            return gradient[:, :, self.direction :], gradient.shape[2] * self.states, self.states
+        return gradient, self.states, 0
 
     def _most_states(self, backward=False, gated=False):
         """As many as one launch takes: in a backward their shares must fit shared memory."""
@@ -184,9 +203,34 @@ class Scan:
         part.span, part.states = slice(start, stop), stop - start
         part.cross, part.sums_steps = self.cross or 1, True
         part.add, part.add_steps = self.add or start > 0, self.add_steps or start > 0
-        row = self.groups * part.states
-        part.rows = self.rows[0] or self.shape[2], row, row
         return part
+
+    def at_once(self, directions, backward=False):
+        """How many directions a launch takes: no more than fill the device, for each makes sums of its own."""
+        if self.has_parts(backward):
+            return directions
+        limits = self.wide, False, self.dtype.itemsize, self.device.max_shared
+        threads = _backward_threads(self.states, *limits) if backward else _forward_threads(self.states)
+        blocks = max(1, self.shape[0] * self._blocks(threads.channels))
+        return min(directions, max(1, 2 * self.device.sm_count // blocks))
+
+    def along(self, direction, directions):
+        """The scan of some directions, after those before them."""
+        part = copy.copy(self)
+        part.direction, part.directions = direction, directions
+        part.add, part.add_steps = direction > 0, direction > 0 and self.add_steps
+        return part
+
+    def _layout(self, delta, A, B, C, D, delta_bias):
+        """What tokens, and directions, are apart: the fields of scan_t that _LAYOUT names."""
+        if not self.cross:
+            return (0,) * len(_LAYOUT.split())
+        (_, l, c), n = self.shape, self.states
+        if A.ndim == 2:
+            return (c, *[self.groups * n] * 2, *[0] * 7)
+        sizes = (delta, 2, c), (A, 0, c * n), (B, 2, n), (C, 2, n), (D, 0, c), (delta_bias, 0, c)
+        apart = (0 if x is None or x.shape[axis] == 1 else size for x, axis, size in sizes)
+        return *(x.shape[2] * x.shape[3] for x in (delta, B, C)), l, *apart
 
     @property
     def is_first(self):
@@ -205,6 +249,10 @@ class Scan:
             return array
         return self.device.empty((*array.shape[:-1], self.states), self.wide)
 
+    def rows_of(self, states):
+        """The saved states of this part."""
+        return states if self.span is None else states[..., self.span, :]
+
     def put(self, array, own, add=False):
         """Put the states of this part into an array (..., states), or add them to it."""
         if self.span is not None and array is not None:
@@ -217,24 +265,24 @@ class Scan:
     def _segments(self, channels):
         """Their number and length: two blocks for every multiprocessor."""
         b, l, _ = self.shape
-        return _cut(l, 2 * self.device.sm_count // (b * self.groups * self._blocks(channels)))
+        blocks = b * self.directions * self.groups * self._blocks(channels)
+        return _cut(l, 2 * self.device.sm_count // blocks)
 
-    def _ends(self, segments, source, delta, A, V, z, bias, backward):
+    def _ends(self, segments, layout, source, delta, A, V, z, bias, backward):
         """Where sequences start in each segment, what it adds to the state behind it (or the adjoint before it), and
         its sum of steps.
         """
         if segments[0] == 1:
             return None, None, None
-        b, _, c = self.shape
-        sums = self.device.empty((b, segments[0], c, self.states), self.wide)
-        totals = self.device.empty((b, segments[0], c), self.wide)
+        totals = self.device.empty((self.directions * self.shape[0], segments[0], self.shape[2]), self.wide)
+        sums = self.device.empty((*totals.shape, self.states), self.wide)
         threads = _segment_threads(self.states, backward)
         tile = _tile(self.wide, threads)
         cells = 2 * threads.channels * (2 * tile + 4) + 2 * tile * threads.width
         starts = None if self.starts is None else _starts_in(self.starts, segments, backward)
         starts = None if starts is None else self.device.to_device(starts)
         arrays = source, delta, A, V, z, bias, self.order, self.marks, starts, sums, totals
-        self._launch("segment_sums", threads, segments, arrays, cells, z, rows=segments[0] - 1)
+        self._launch("segment_sums", threads, segments, layout, arrays, cells, z, rows=segments[0] - 1)
         return starts, sums, totals
 
     def _kernel(self, name, threads, z):
@@ -247,14 +295,25 @@ class Scan:
             tuple(threads.macros.items()),
         )
 
-    def _launch(self, name, threads, segments, arrays, cells, z, rows=None):
+    def _launch(self, name, threads, segments, layout, arrays, cells, z, rows=None):
         b, l, c = self.shape
         blocks = self._blocks(threads.channels)
-        sizes = (l, c, self.groups, blocks, *segments, self.first, self.step)
-        summed = *self.rows, self.all_states, self.add, self.add_steps
-        struct = numpy.array((*sizes, *summed), _SCAN)[()]
+        sizes = (
+            l,
+            c,
+            self.groups,
+            blocks,
+            *segments,
+            self.first,
+            self.step,
+            b,
+            self.directions,
+            self.direction,
+        )
+        sums = self.all_states, self.add, self.add_steps
+        struct = numpy.array((*sizes, *layout, *sums), _SCAN)[()]
         shared = threads.shared if cells is None else cells * self.wide.itemsize
-        grid = b * self.groups * blocks, segments[0] if rows is None else rows
+        grid = self.directions * b * self.groups * blocks, segments[0] if rows is None else rows
         self.device.launch(self._kernel(name, threads, z), grid, (threads.count,), (*arrays, struct), shared)
 
 

@@ -1,9 +1,10 @@
 """The selective scan along several orders at once."""
 
+import cuda_emulator
 import hypothesis
 import numpy
 import pytest
-from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, device_of
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, cotangents, device_of, reference
 from hypothesis import strategies as st
 from tolerances import BACKWARD, FORWARD
 
@@ -241,6 +242,27 @@ def test_segments_on_the_gpu(ordered, dtype):
 def test_more_states_than_a_launch_takes_on_the_gpu(shared, dtype):
     arrays = crossed(1, 18, 3, 130, 2, shared, **BOTH)
     check_backend(ops.cross_selective_scan, Case("parts", arrays, options(2, 18)), "emulated", dtype)
+
+
+@pytest.mark.skipif("emulated" not in BACKENDS, reason="emulated is not among MIXERS_TEST_BACKENDS")
+@pytest.mark.parametrize("case", ["own", "shared", "storage-shared"])
+@pytest.mark.parametrize(("multiprocessors", "launches"), [(1, 4), (3, 2), (40, 1)])
+def test_directions_of_a_launch_on_the_gpu(case, multiprocessors, launches):
+    """One after the other on a small device, some at once, all at once: a sum each, added up at the end."""
+    x = drawn(case)
+    dout = cotangents(x["u"])
+    want, gradients = reference(ops.cross_selective_scan, x, dout)
+    with cuda_emulator.activate() as device:
+        device.sm_count = multiprocessors
+        y, saved = ops.cross_selective_scan.forward(
+            **{n: device.to_device(a) if n in ops.cross_selective_scan.arrays else a for n, a in x.items()}
+        )
+        scans = [launch for launch in device.launches if launch.kernel.name == "selective_scan_forward"]
+        assert len(scans) == launches
+        assert_close("y", device.to_host(y), want, FORWARD["float64"])
+        got = ops.cross_selective_scan.backward(device.to_device(dout), saved)
+        for name, d, w in zip(ops.cross_selective_scan.arrays, got, gradients, strict=True):
+            assert_close(f"d{name}", device.to_host(d), w, BACKWARD["float64"])
 
 
 def test_on_the_tape():

@@ -14,9 +14,12 @@ struct scan_t {
   int parts;                             // blocks per group
   int segments, segment;                 // and tokens of a segment, a multiple of 32
   int first, step;                       // token t of the scan is stored at first + step t, unless ORDERED
-  // CROSS: values between the tokens of delta, B and C; states of all scans that share `states`; whether y, du and dz
-  // hold earlier scans, and whether the gradient of the steps does
-  int delta_row, b_row, c_row, all_states, add, add_steps;
+  // CROSS: batch items; how many directions this launch takes from which on
+  int items, directions, direction;
+  // values between the tokens of delta, B and C; values between two directions of arrays, 0 where they share one
+  int delta_row, b_row, c_row, order_apart, delta_apart, rate_apart, b_apart, c_apart, skip_apart, bias_apart;
+  // states of all scans that share `states`; whether y, du and dz hold earlier scans, and whether ddelta does
+  int all_states, add, add_steps;
 };
 
 // what y, du and dz are made in; sums over scans are rounded when they are complete
@@ -57,9 +60,10 @@ __device__ __forceinline__ bool is_reset(const marks_t& m, int token) { return M
 // tokens of a tile in shared memory; a block must have as many elements to load as threads
 constexpr int tile_of(int channels, int threads) { return sizeof(acc_t) == 8 && channels * 16 >= threads ? 16 : 32; }
 
-// what a block works on: blockIdx = (part of a group of a batch item, segment)
+// what a block works on: blockIdx = (part of a group of a batch item, for a direction, segment)
 struct block_t {
-  int item, group, segment;
+  int item, group, segment, direction;
+  int row;             // of what each direction of a launch has for itself: the batch item, if there is one direction
   int channel, count;  // the first channel, and how many there are
   int begin, end;      // tokens
 };
@@ -69,7 +73,12 @@ __device__ __forceinline__ block_t block_of(const scan_t& s) {
   block_t k;
   int part = blockIdx.x % s.parts, rest = blockIdx.x / s.parts, per_group = s.channels / s.groups;
   k.group = rest % s.groups;
-  k.item = rest / s.groups;
+  k.item = k.row = rest / s.groups;
+  k.direction = 0;
+  if (CROSS) {
+    k.item = k.row % s.items;
+    k.direction = s.direction + k.row / s.items;
+  }
   k.segment = blockIdx.y;
   k.channel = k.group * per_group + part * span;
   k.count = min(span, per_group - part * span);
@@ -105,20 +114,24 @@ __device__ __forceinline__ index_t source_of(const scan_t& s, const int* order, 
 // where the step of token t of one channel is stored, given where its input is
 __device__ __forceinline__ index_t step_of(const scan_t& s, const int* order, const block_t& k, int column, int t,
                                            index_t at) {
-  return CROSS ? source_of(s, order, k.item, t) * s.delta_row + k.channel + column : at;
+  if (!CROSS) return at;
+  return source_of(s, order, k.item, t) * s.delta_row + k.direction * s.delta_apart + k.channel + column;
 }
 
 // where the coefficients B or C of token t are stored
 __device__ __forceinline__ index_t coefficients_of(const scan_t& s, const int* order, const block_t& k, int t,
                                                    bool of_c) {
-  if (CROSS) return source_of(s, order, k.item, t) * (of_c ? s.c_row : s.b_row) + k.group * STATES;
+  if (CROSS)
+    return source_of(s, order, k.item, t) * (of_c ? s.c_row : s.b_row) +
+           k.direction * (of_c ? s.c_apart : s.b_apart) + k.group * STATES;
   return (place(s, order, k.item, t) * s.groups + k.group) * STATES;
 }
 
 // where the first state before a chunk is stored, counted in rows of channels
-__device__ __forceinline__ index_t row_of_chunk(const scan_t& s, int item, int chunk) {
+__device__ __forceinline__ index_t row_of_chunk(const scan_t& s, const block_t& k, int chunk) {
   index_t chunks = (s.length + CHUNK - 1) / CHUNK;
-  return (item * chunks + chunk) * (CROSS ? s.all_states : STATES);
+  if (CROSS) return (((index_t)k.direction * s.items + k.item) * chunks + chunk) * s.all_states;
+  return (k.item * chunks + chunk) * STATES;
 }
 
 __device__ __forceinline__ acc_t step_size(acc_t raw) { return SOFTPLUS ? fast_softplus(raw) : raw; }

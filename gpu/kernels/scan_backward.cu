@@ -51,6 +51,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   acc_t* starts_of_chunks = warp_sums + WARPS * CHUNK * 2 * WIDTH;       // [2][PAIR][SHARE][THREADS]
 
   const block_t k = block_of<CHANNELS>(s);
+#if CROSS
+  order += (index_t)k.direction * s.order_apart;
+  A += (index_t)k.direction * s.rate_apart;
+  D += (index_t)k.direction * s.skip_apart;
+  bias += (index_t)k.direction * s.bias_apart;
+#endif
   const int thread = threadIdx.x, warp = thread / 32, lane = thread % LANES, column = thread % 32 / LANES;
   const int part = blockIdx.x % s.parts;
   const int first_chunk = k.begin / CHUNK, last_chunk = (k.end - 1) / CHUNK;
@@ -82,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
       rate_sum[p][j] = 0;
       adjoint[p][j] = valid && dlast ? dlast[(index_t)k.item * s.channels * STATES + at] : acc_t(0);
       for (int q = s.segments - 1; q > k.segment; q--) {
-        index_t behind = ((index_t)k.item * s.segments + q) * s.channels + k.channel + channel[p];
+        index_t behind = ((index_t)k.row * s.segments + q) * s.channels + k.channel + channel[p];
         acc_t added = valid ? sums[behind * STATES + state[j]] : acc_t(0);
         bool forgets = MARKED && starts && starts[(index_t)k.item * s.segments + q] < s.length;
         if (valid) adjoint[p][j] = forgets ? added : carry(adjoint[p][j], a[p][j] * totals[behind], added);
@@ -148,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int j = 0; j < SHARE; j++) {
         bool valid = channel[p] < k.count && state[j] < STATES;
-        index_t row = row_of_chunk(s, k.item, chunk) + state[j];
+        index_t row = row_of_chunk(s, k, chunk) + state[j];
         copy_async<sizeof(acc_t)>(start_of(chunk, p, j),
                                   states + (valid ? row * s.channels + k.channel + channel[p] : 0),
                                   valid * (int)sizeof(acc_t));
@@ -188,6 +194,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
 #if CROSS
+  // sums that directions share have a place for each direction of a launch
+  auto place_of_sum = [&](int t) { return place(s, order, k.row, t) * s.channels + k.channel + own; };
+  auto step_sum_of = [&](index_t step) {
+    return step + (s.delta_apart ? 0 : (index_t)(k.row - k.item) * s.length * s.channels);
+  };
   // what earlier scans added to du, to the gradient of the steps and to dz
   acc_t earlier[OWNED], earlier_steps[OWNED], earlier_gates[OWNED];
   auto fetch_sums = [&](int chunk) {
@@ -196,8 +207,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
       int j = row + i * ROWS, t = chunk * CHUNK + j;
       bool valid = j < CHUNK && owns && t < k.end;
       index_t at = valid ? place(s, order, k.item, t) * s.channels + k.channel + own : 0;
-      earlier[i] = valid && s.add ? du[at] : acc_t(0);
-      earlier_steps[i] = valid && s.add_steps ? step_sums[step_of(s, order, k, own, t, at)] : acc_t(0);
+      earlier[i] = valid && s.add ? du[place_of_sum(t)] : acc_t(0);
+      earlier_steps[i] = valid && s.add_steps ? step_sums[step_sum_of(step_of(s, order, k, own, t, at))] : acc_t(0);
 #if GATED
       earlier_gates[i] = valid && s.add ? dz[at] : acc_t(0);
 #endif
@@ -230,8 +241,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         if (frozen) dstep = dx = 0;
 #if CROSS
         index_t step_target = step_of(s, order, k, own, t, target);
-        du[target] = (D ? fma(skip, ds, dx) : dx) + earlier[i];
-        if (step_sums) step_sums[step_target] = dstep + earlier_steps[i];
+        du[place_of_sum(t)] = (D ? fma(skip, ds, dx) : dx) + earlier[i];
+        if (step_sums) step_sums[step_sum_of(step_target)] = dstep + earlier_steps[i];
         else st(&ddelta[step_target], dstep);
 #else
         st(&du[target], D ? fma(skip, ds, dx) : dx);
@@ -249,7 +260,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int w = 0; w < WARPS; w++) total += warp_sums[(w * CHUNK + j) * 2 * WIDTH + of];
         index_t rows = (index_t)gridDim.x / s.parts * s.length;
-        index_t target = part * rows + source_of(s, order, k.item, t) * s.groups + k.group;
+        index_t target = part * rows + source_of(s, order, k.row, t) * s.groups + k.group;
         partial[(target * 2 + of / WIDTH) * STATES + n] = is_frozen(own_marks, j) ? acc_t(0) : total;
       }
     }
@@ -360,7 +371,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (chunk > first_chunk) transform(chunk - 1);
   }
 
-  const index_t own_row = (index_t)k.item * s.segments + k.segment;
+  const index_t own_row = (index_t)k.row * s.segments + k.segment;
 #pragma unroll
   for (int p = 0; p < PAIR; p++) {
 #pragma unroll
@@ -389,17 +400,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// dB and dC from the shares of the parts, partial (parts, rows, 2, STATES): put into rows so far apart, or added to them
+// dB and dC from the shares of the parts, partial (parts, directions rows, 2, STATES): put into rows b_row and c_row
+// apart, or added to them
 extern "C" __global__ void __launch_bounds__(256)
     sum_coefficients(const acc_t* __restrict__ partial, sum_t* __restrict__ dB, sum_t* __restrict__ dC, long long rows,
-                     int parts, int b_row, int c_row, bool add_b, bool add_c) {
-  index_t at = global_index(), size = rows * 2 * STATES;
+                     int parts, int directions, int b_row, int c_row, long long b_apart, long long c_apart, bool add_b,
+                     bool add_c) {
+  index_t at = global_index(), size = rows * directions * 2 * STATES;
   if (at >= size) return;
   acc_t total = partial[at];
 #pragma unroll 4
   for (int part = 1; part < parts; part++) total += partial[part * size + at];
   index_t row = at / (2 * STATES);
   int of = at % (2 * STATES);
+#if CROSS
+  dB += row / rows * b_apart;
+  dC += row / rows * c_apart;
+  row %= rows;
+#endif
   sum_t* target = of < STATES ? &dB[row * b_row + of] : &dC[row * c_row + of - STATES];
 #if CROSS
   if (of < STATES ? add_b : add_c) total += *target;

@@ -56,6 +56,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   acc_t* coefficients = pairs + 2 * CHANNELS * PAIRS;    // [2][B, C][TILE][WIDTH]
   acc_t* outputs = coefficients + 4 * TILE * WIDTH;      // [2][CHANNELS][TILE + 1]
   const block_t k = block_of<CHANNELS>(s);
+#if CROSS
+  order += (index_t)k.direction * s.order_apart;
+  A += (index_t)k.direction * s.rate_apart;
+  D += (index_t)k.direction * s.skip_apart;
+  bias += (index_t)k.direction * s.bias_apart;
+  y += (index_t)(k.row - k.item) * s.length * s.channels;
+#endif
   const int thread = threadIdx.x, lane = thread % LANES, own = thread / LANES, state = lane * SHARE;
   const int tiles = (k.end - k.begin + TILE - 1) / TILE;
   const int column = thread % CHANNELS, row = thread / CHANNELS;  // of what this thread loads
@@ -71,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     a[i] = valid ? A[at] * LOG2_E : acc_t(0);
     h[i] = valid && h0 ? h0[in_item] : acc_t(0);
     for (int q = 0; q < k.segment; q++) {
-      index_t before = ((index_t)k.item * s.segments + q) * s.channels + k.channel + own;
+      index_t before = ((index_t)k.row * s.segments + q) * s.channels + k.channel + own;
       acc_t added = valid ? sums[before * STATES + state + i] : acc_t(0);
       bool forgets = MARKED && starts && starts[(index_t)k.item * s.segments + q] >= 0;
       if (valid) h[i] = forgets ? added : carry(h[i], a[i] * totals[before], added);
@@ -180,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 2
     for (int j = 0; j < TILE; j += GROUP) {
       if (states && (start + j) % CHUNK == 0 && start + j < k.end) {
-        index_t at = (row_of_chunk(s, k.item, (start + j) / CHUNK) + state) * s.channels;
+        index_t at = (row_of_chunk(s, k, (start + j) / CHUNK) + state) * s.channels;
 #pragma unroll
         for (int i = 0; i < SHARE; i++)
           if (owns && state + i < STATES) states[at + (index_t)i * s.channels + k.channel + own] = h[i];

@@ -38,6 +38,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (REVERSED) k.end = min(k.end, start);
     else k.begin = max(k.begin, start);
   }
+#if CROSS
+  order += (index_t)k.direction * s.order_apart;
+  A += (index_t)k.direction * s.rate_apart;
+  bias += (index_t)k.direction * s.bias_apart;
+#endif
   const int thread = threadIdx.x, own = thread / LANES * PAIR, state = thread % LANES * SHARE;
   const int tiles = (k.end - k.begin + TILE - 1) / TILE;
   const int column = thread % CHANNELS, row = thread / CHANNELS;  // of what this thread loads
@@ -156,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
   for (int p = 0; p < PAIR; p++) {
     if (own + p < k.count) {
-      index_t at = ((index_t)k.item * s.segments + k.segment) * s.channels + k.channel + own + p;
+      index_t at = ((index_t)k.row * s.segments + k.segment) * s.channels + k.channel + own + p;
 #pragma unroll
       for (int i = 0; i < SHARE; i++)
         if (state + i < STATES) sums[at * STATES + state + i] = h[p][i];
