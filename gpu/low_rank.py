@@ -12,7 +12,7 @@ def low_rank_values_forward(z, x, w_up, w_v, w_out, b_v=None, b_out=None, save=T
     """t = w_up^T x, u = t w_v, m = u w_out, y = z m."""
     call = _Call(z, x, w_up, w_v, w_out, b_v)
     y = call.matmul(call.z, call.joined(call.m(call.u(call.t()))))
-    return (y if b_out is None else y + b_out), ()
+    return (y if b_out is None else y + b_out), (None, None, None)
 
 
 def low_rank_values_backward(dout, saved):

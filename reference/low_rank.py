@@ -7,7 +7,7 @@ def low_rank_values_forward(z, x, w_up, w_v, w_out, b_v=None, b_out=None, save=T
     """V = x w_v + b_v, o = z (w_up^T V) per head, y = o w_out + b_out."""
     v = _values(x, w_v, b_v, z.shape[2])
     y = _join(_weighted(z, _project(w_up, v))) @ w_out
-    return (y if b_out is None else y + b_out), ()
+    return (y if b_out is None else y + b_out), (None, None, None)
 
 
 def low_rank_values_backward(dout, saved):

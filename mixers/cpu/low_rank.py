@@ -20,8 +20,10 @@ _DEPTH = 512
 def low_rank_values_forward(z, x, w_up, w_v, w_out, b_v=None, b_out=None, save=True):
     """t, u, m, y."""
     call = _Call(z, x, w_up, w_v, w_out, b_v)
-    y = call.over_tokens(call.z, call.n, call.m(call.u(call.t())), call.o, b_out)
-    return y, ()
+    t = call.t()
+    u = call.u(t)
+    m = call.m(u)
+    return call.over_tokens(call.z, call.n, m, call.o, b_out), (t, u, m) if save else ()
 
 
 def low_rank_values_backward(dout, saved):
@@ -29,22 +31,20 @@ def low_rank_values_backward(dout, saved):
     call = _Call(saved.z, saved.x, saved.w_up, saved.w_v, saved.w_out, saved.b_v)
     b, n, h, r, c, d, o = call.sizes
     dout = aligned.contiguous(dout)
-    t = call.t()
-    u = call.u(t)
-    dz = call.over_ranks(dout, call.m(u), o)
+    t = call.t() if saved.t is None else saved.t
+    u = call.u(t) if saved.u is None else saved.u
+    dz = call.over_ranks(dout, call.m(u) if saved.m is None else saved.m, o)
     dm = call.over_items(call.z, n, dout, o)
     du, dw_out = call.empty(h, b, r, d), call.empty(h * d, o)
-    call.product(
-        (dm, 0, b * r * o, o, 1), (call.w_out, d * o, 0, o, True), (du, 0, b * r * d, d), (b * r, o, d)
-    )
-    call.product((u, 0, b * r * d, 1, d), (dm, b * r * o, 0, o, False), (dw_out, 0, d * o, o), (d, b * r, o))
+    sizes = b * r, o, d
+    call.product((dm, 0, b * r * o, o, 1), (call.w_out, d * o, 0, o, True), (du, 0, b * r * d, d), sizes)
+    sizes = d, b * r, o
+    call.product((u, 0, b * r * d, 1, d), (dm, b * r * o, 0, o, False), (dw_out, 0, d * o, o), sizes)
     dt, dw_v = call.empty(b, h, r, c), call.empty(c, h * d)
-    call.product(
-        *((du, r * d, b * r * d, d, 1), (call.w_v, d, 0, h * d, True)),
-        *((dt, h * r * c, r * c, c), (r, d, c)),
-        items=b,
-    )
-    call.product((t, 0, b * r * c, 1, c), (du, b * r * d, 0, d, False), (dw_v, 0, d, h * d), (c, b * r, d))
+    left, right = (du, r * d, b * r * d, d, 1), (call.w_v, d, 0, h * d, True)
+    call.product(left, right, (dt, h * r * c, r * c, c), (r, d, c), items=b)
+    sizes = c, b * r, d
+    call.product((t, 0, b * r * c, 1, c), (du, b * r * d, 0, d, False), (dw_v, 0, d, h * d), sizes)
     dx = call.over_tokens(call.w_up, 0, dt, c, None)
     dw_up = call.over_ranks(call.x, dt, c)
     dw_up = sum_rows(dw_up.reshape(b, n * h * r)).reshape(n, h, r).swapaxes(0, 1)
@@ -82,9 +82,8 @@ class _Call:
     def u(self, t):
         b, _, h, r, c, d, _ = self.sizes
         u = self.empty(h, b, r, d)
-        self.product(
-            (t, 0, b * r * c, c, 1), (self.w_v, d, 0, h * d, False), (u, 0, b * r * d, d), (b * r, c, d)
-        )
+        left, right = (t, 0, b * r * c, c, 1), (self.w_v, d, 0, h * d, False)
+        self.product(left, right, (u, 0, b * r * d, d), (b * r, c, d))
         if self.b_v is not None:
             u += (self.sum_of_w_up[:, :, None] * self.b_v[:, None])[:, None]
         return u
@@ -92,38 +91,32 @@ class _Call:
     def m(self, u):
         b, _, h, r, _, d, o = self.sizes
         m = self.empty(b, h, r, o)
-        self.product(
-            *((u, r * d, b * r * d, d, 1), (self.w_out, d * o, 0, o, False)),
-            *((m, h * r * o, r * o, o), (r, d, o)),
-            items=b,
-        )
+        left, right = (u, r * d, b * r * d, d, 1), (self.w_out, d * o, 0, o, False)
+        self.product(left, right, (m, h * r * o, r * o, o), (r, d, o), items=b)
         return m
 
     def over_items(self, left, n, x, c):
         """out[h, b, p] = sum over the tokens i of left[b, i, h, p] x[b, i]; n is 0 for the same left for all items."""
         b, tokens, h, r = self.sizes[:4]
         out = self.empty(h, b, r, c)
-        self.product(
-            *((left, n * h * r, r, 1, h * r), (x, 0, tokens * c, c, False)),
-            *((out, r * c, b * r * c, c), (r, tokens, c)),
-            items=b,
-        )
+        left, right = (left, n * h * r, r, 1, h * r), (x, 0, tokens * c, c, False)
+        self.product(left, right, (out, r * c, b * r * c, c), (r, tokens, c), items=b)
         return out
 
     def over_tokens(self, left, n, m, c, bias):
         """out[b, i] = sum over heads and ranks of left[b, i, h, p] m[b, h, p], plus a bias."""
         b, tokens, h, r = self.sizes[:4]
         out = self.empty(b, tokens, c)
-        factors = (left, n * h * r, 0, h * r, 1), (m, 0, h * r * c, c, False)
-        self.product(*factors, (out, tokens * c, 0, c), (tokens, h * r, c), items=b, heads=1, bias=bias)
+        left, right = (left, n * h * r, 0, h * r, 1), (m, 0, h * r * c, c, False)
+        self.product(left, right, (out, tokens * c, 0, c), (tokens, h * r, c), items=b, heads=1, bias=bias)
         return out
 
     def over_ranks(self, x, m, c):
         """out[b, i, h, p] = x[b, i] . m[b, h, p]."""
         b, tokens, h, r = self.sizes[:4]
         out = self.empty(b, tokens, h * r)
-        factors = (x, tokens * c, 0, c, 1), (m, 0, h * r * c, c, True)
-        self.product(*factors, (out, tokens * h * r, 0, h * r), (tokens, c, h * r), items=b, heads=1)
+        left, right = (x, tokens * c, 0, c, 1), (m, 0, h * r * c, c, True)
+        self.product(left, right, (out, tokens * h * r, 0, h * r), (tokens, c, h * r), items=b, heads=1)
         return out
 
     def product(self, left, right, out, sizes, items=1, heads=None, bias=None):

@@ -10,7 +10,7 @@ def _flops(z, x, w_out, **_):
     return b * (2 * h * r * n * (c + o) + 2 * r * w_out.shape[0] * (c + o))
 
 
-@op(inputs="z x", parameters="w_up w_v w_out b_v b_out", flops=_flops)
+@op(inputs="z x", parameters="w_up w_v w_out b_v b_out", saves="t u m", flops=_flops)
 def low_rank_values(z, x, w_up, w_v, w_out, b_v=None, b_out=None):
     """Values weighted by a matrix of low rank per head, with the linear maps before and behind.
 
@@ -43,8 +43,9 @@ def low_rank_values(z, x, w_up, w_v, w_out, b_v=None, b_out=None):
     Notes
     -----
     The cheap order: t = w_up^T x, u = t w_v, m = u w_out, y = z m; neither the values nor o are formed. 2 h r n (c + o)
-    + 2 r e (c + o) flops per batch item, instead of 2 n e (c + o) + 4 n r e in the order of the definition. Nothing is
-    saved: the backward computes t, u and m again, and everything else in the same order.
+    + 2 r e (c + o) flops per batch item, instead of 2 n e (c + o) + 4 n r e in the order of the definition.
+    Saved by the cpu backend: `t` (h, b, r, c), `u` (h, b, r, e / h) and `m` (b, h, r, o). Others save None for them,
+    and a backward that needs what is None computes it again.
     Source: the products of :func:`kan_attention` and of the linear maps around it, by associativity.
 
     Examples
