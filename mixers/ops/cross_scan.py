@@ -62,10 +62,11 @@ def cross_selective_scan(
     Notes
     -----
     Saved: `states` (k, b, ceil(l / 16), n, c), the state before every 16th visited token of each direction; the rest
-    is recomputed in the backward. Nothing is permuted or added up afterwards: a worker carries all directions of its
-    channels and adds to y, or to du, where the tokens lie. The gradient of an array that the directions share is the
-    sum of theirs. k l c (9 n + 12) flops and k l c (n + 1) exponentials per batch item forward; l c (n + 1) with
-    delta, A and delta_bias shared and coefficients that do not follow the orders.
+    is recomputed in the backward. Nothing is permuted: a worker carries all directions of its channels and adds to
+    y, or to du, where the tokens lie. A GPU that a small batch does not fill runs several directions at once, each with
+    sums of its own. The gradient of an array that the directions share is the sum of theirs. k l c (9 n + 12) flops
+    and k l c (n + 1) exponentials per batch item forward; on the CPU l c (n + 1) with delta, A and delta_bias shared
+    and coefficients that do not follow the orders.
     Source: Liu et al. 2024, arXiv:2401.10166, section 4.2 (cross-scan and cross-merge); Yang et al. 2024,
     arXiv:2403.17695, whose code leaves the coefficients in storage order.
 
