@@ -78,3 +78,16 @@ def test_subclasses_become_plain_arrays():
 def test_no_dimension_and_no_element():
     assert flat(numpy.float32(3).reshape(())).shape == (1,)
     assert contiguous(numpy.zeros((3, 0, 2))).shape == (3, 0, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize(
+    "shape", [(3, 70, 131), (200, 129), (2, 3, 64, 64), (1, 20000), (20000, 1), (30, 40)]
+)
+def test_copies_of_turned_arrays(dtype, shape):
+    array = numpy.random.default_rng(0).integers(0, 1000, shape).astype(dtype)
+    array.flags.writeable = False
+    turned = array.swapaxes(-1, -2)
+    copy = aligned.contiguous(turned)
+    numpy.testing.assert_array_equal(copy, turned)
+    assert copy.flags.c_contiguous

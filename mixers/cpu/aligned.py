@@ -4,11 +4,13 @@ import math
 
 import numpy
 
-from mixers.cpu import memory
+from mixers.cpu import memory, turn
 from mixers.cpu.runner import helper, routine
 
 # a cache line, and the widest register
 ALIGNMENT = 64
+# values from which copies of turned arrays go by a kernel
+_LARGE, _FLOATS = 16384, (numpy.float32, numpy.float64)
 
 
 def empty(shape, dtype):
@@ -66,11 +68,23 @@ def contiguous(array, dtype=None):
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned and (dtype is None or array.dtype == dtype)):
         copy = empty(array.shape, dtype or array.dtype)
-        copy[...] = array
+        if not _copy_turned(array, copy):
+            copy[...] = array
         return copy
     if not flags.writeable:
         return numpy.asarray(_Writable(array))
     return array if type(array) is numpy.ndarray else array.view(numpy.ndarray)
+
+
+def _copy_turned(array, copy):
+    """Copy an array whose last two axes are exchanged, if it is large: by vectors, some times as fast as NumPy."""
+    if array.ndim < 2 or array.size < _LARGE or array.dtype not in _FLOATS or copy.dtype != array.dtype:
+        return False
+    source = array.swapaxes(-1, -2)
+    if not (source.flags.c_contiguous and source.flags.aligned):
+        return False
+    turn.copy_turned(contiguous(source.reshape(-1, *source.shape[-2:])), copy)
+    return True
 
 
 def flat(array, dtype=None):

@@ -1,7 +1,10 @@
-"""Rows of an array turned into lanes, inside kernels, and back."""
+"""Rows of an array turned into lanes, inside kernels, and back; copies of turned matrices."""
 
-from mixers.cpu.runner import routine
+from mixers.cpu.runner import kernel, routine, run, tasks
 from mixers.cpu.simd import lanes, load, load_first, square_tile, store, store_first, transpose
+
+# rows of a task of a copy
+_ROWS = 64
 
 
 @routine
@@ -38,3 +41,31 @@ def turn_back(source, out, rows, columns, stride):
             transpose(square)
             for r in range(min(n, rows - first)):
                 store_first(X, x + (first + r) * x_row + j, square[r], inside)
+
+
+@kernel
+def _copy(x, y, rows, columns, counter):
+    n = lanes(x)
+    square = square_tile(x)
+    blocks = -(-rows // _ROWS)
+    for task in tasks(counter):
+        item, begin = task // blocks * rows * columns, task % blocks * _ROWS
+        for first in range(begin, min(begin + _ROWS, rows), n):
+            count = min(n, rows - first)
+            for j in range(0, columns, n):
+                inside = min(n, columns - j)
+                for r in range(n):
+                    square[r] = load_first(x, item + (first + r) * columns + j, inside if r < count else 0)
+                transpose(square)
+                for i in range(inside):
+                    if count == n:
+                        store(y, item + (j + i) * rows + first, square[i])
+                    else:
+                        store_first(y, item + (j + i) * rows + first, square[i], count)
+
+
+def copy_turned(x, y):
+    """y[i] = x[i]^T for the matrices of x (b, rows, columns) and y (b, columns, rows), both contiguous."""
+    b, rows, columns = x.shape
+    args = x.reshape(-1), y.reshape(-1), rows, columns
+    run(_copy, b * -(-rows // _ROWS), *args, work=2 * x.size)
