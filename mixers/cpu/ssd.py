@@ -47,19 +47,17 @@ def ssd_scan_forward(
     x, dt, B, C, z = (zeroed(a, mask) for a in (x, dt, B, C, z))
     scan = _Scan(x, B, chunk_size)
     y = aligned.empty(x.shape, x.dtype)
-    last_state = aligned.empty(scan.state, x.dtype)
+    last_state = aligned.empty(scan.state if return_last_state else 0, x.dtype)
     states = aligned.empty(scan.states if save or scan.apart else 0, x.dtype)
     # padding has steps of zero
     steps = zeroed(_step_size(dt, dt_bias, dt_softplus, dt_limit), mask)
     arrays = (*_flattened(x, steps, A, B, C, _by_channel(D, x.shape[3]), z), _resets(sequence_starts))
-    starts, outs = _rows(h0, last_state).reshape(-1), [a.reshape(-1) for a in (last_state, y, states)]
+    [starts], outs = _flattened(h0, like=x), [a.reshape(-1) for a in (last_state, y, states)]
     for mode in scan.modes:
         scan.run(ssd_kernels.forward, mode, arrays, starts, *outs)
         if mode == ssd_kernels.ADD:
             scan.pass_states(arrays, starts, outs[2], outs[0], backward=False)
-    return (zeroed(y, mask), _as_state(last_state) if return_last_state else None), (
-        states if save else None,
-    )
+    return (zeroed(y, mask), last_state if return_last_state else None), (states if save else None,)
 
 
 def ssd_scan_backward(dout, saved):
@@ -74,10 +72,10 @@ def ssd_scan_backward(dout, saved):
     dz = aligned.empty(x.shape if z is not None else 0, x.dtype)
     dB, dC = (aligned.empty((scan.parts, B.size), x.dtype) for _ in range(2))
     dA, dD = aligned.zeros((scan.slots, h), x.dtype), aligned.zeros((scan.slots, h * p), x.dtype)
-    dh0 = aligned.empty(scan.state, x.dtype)
+    dh0 = aligned.empty(0 if saved.h0 is None else scan.state, x.dtype)
     arrays = (*_flattened(x, steps, A, B, C, _by_channel(D, p), z), _resets(saved.sequence_starts))
     results = tuple(a.reshape(-1) for a in (dx, dsteps, dz, dB, dC, dA, dD, dh0))
-    ends = _rows(dout.last_state, dh0).reshape(-1)
+    [ends] = _flattened(dout.last_state, like=x)
     adjoints = aligned.empty(scan.states if scan.apart else 0, x.dtype).reshape(-1)
     inputs = arrays, flat(dy), flat(saved.states), ends, adjoints
     for mode in scan.modes:
@@ -96,7 +94,7 @@ def ssd_scan_backward(dout, saved):
         None if D is None else dskip.sum(axis=1) if D.ndim == 1 else dskip,
         None if z is None else dz,
         None if saved.dt_bias is None else ddt.sum(axis=(0, 1)),
-        None if saved.h0 is None else _as_state(dh0),
+        None if saved.h0 is None else dh0,
     )
 
 
@@ -115,13 +113,13 @@ class _Scan:
         self.slots = b * chunks if self.apart else b
         self.heads = _heads(self.slots, h, g)
         self.parts = h // g // self.heads
-        self.state, self.states = (b, h, n, p), (b, chunks, h, n, p)
+        self.state, self.states = (b, h, p, n), (b, chunks, h, n, p)
         self.modes = (ssd_kernels.ADD, ssd_kernels.USE) if self.apart else (ssd_kernels.WALK,)
         self._sizes, self._none = (b, l, h, p, g, n), no_bias(x)
         self._work = x.size * (self.q + 2 * n) / 4
 
     def run(self, kernel, mode, *arguments):
-        _, h, _, p = self.state
+        _, h, p, _ = self.state
         count = self.slots * h // self.heads if h * p else 0
         cut = self.q, self.heads, mode
         run(kernel, count, *arguments, self._sizes, cut, self._none, work=self._work)
@@ -129,7 +127,7 @@ class _Scan:
     def pass_states(self, arrays, starts, states, last, backward):
         """From what each chunk adds to the states before it, or to the adjoints behind it; in place."""
         _, steps, A, *_, resets = arrays
-        b, h, n, p = self.state
+        b, h, p, n = self.state
         count = b * h * -(-n * p // _PASSED)
         cut = self.q, _PASSED, backward
         args = steps, A, resets, starts, states, last, self._sizes, cut
@@ -181,9 +179,9 @@ def _heads(b, h, g):
     return next(r for r in _HEADS if h // g % r == 0 and (r == 1 or b * h // r >= _TASKS))
 
 
-def _flattened(*arrays):
-    """Each array in one axis, of none where there is none."""
-    none = numpy.empty(0, arrays[0].dtype)
+def _flattened(*arrays, like=None):
+    """Each array in one axis, of none where there is none; the dtype is that of `like`, or of the first."""
+    none = numpy.empty(0, (arrays[0] if like is None else like).dtype)
     return tuple(none if a is None else flat(a) for a in arrays)
 
 
@@ -198,19 +196,6 @@ def _resets(starts):
 def _by_channel(D, p):
     """D as (h, p)."""
     return D if D is None or D.ndim == 2 else numpy.repeat(D[:, None], p, axis=1)
-
-
-def _rows(state, like):
-    """(b, h, p, n) as (b, h, n, p); zeros if there is none."""
-    rows = aligned.zeros(like.shape, like.dtype)
-    if state is not None:
-        rows[...] = state.swapaxes(2, 3)
-    return rows
-
-
-def _as_state(rows):
-    """(b, h, n, p) to (b, h, p, n)."""
-    return numpy.ascontiguousarray(rows.swapaxes(2, 3))
 
 
 def _step_size(dt, dt_bias, softplus, limit):

@@ -20,7 +20,19 @@ from mixers.cpu.aligned import scratch
 from mixers.cpu.matrix import panel_width
 from mixers.cpu.products import BELOW, LOWER, UPPER, WHOLE, by_row, product
 from mixers.cpu.runner import helper, kernel, routine, tasks
-from mixers.cpu.simd import full, lanes, load, mul_add, select, store, sum_lanes, zeros
+from mixers.cpu.simd import (
+    full,
+    lanes,
+    load,
+    load_first,
+    mul_add,
+    select,
+    square_tile,
+    store,
+    sum_lanes,
+    transpose,
+    zeros,
+)
 from mixers.cpu.tails import get, put
 from mixers.cpu.vector_math import exp2, silu, silu_derivative
 
@@ -53,6 +65,40 @@ def _copy(source, start, target, begin, count):
     for i in range(0, count, lanes(source)):
         here = min(lanes(source), count - i)
         put(target, begin + i, get(source, start + i, here), here)
+
+
+@routine
+def _turn(source, start, target, begin, rows, columns):
+    """target[j, i] = source[i, j]; both compact."""
+    w = lanes(source)
+    square = square_tile(source)
+    for i in range(0, rows, w):
+        for j in range(0, columns, w):
+            inside, count = min(w, rows - i), min(w, columns - j)
+            for r in range(w):
+                here = count if r < inside else 0
+                square[r] = load_first(source, start + (i + r) * columns + j, here)
+            transpose(square)
+            for r in range(count):
+                put(target, begin + (j + r) * rows + i, square[r], inside)
+
+
+@routine
+def _take_states(given, start, held, heads, n, p):
+    """The states of some heads, (p, n) in memory, as (n, p); zeros if none are given."""
+    if given.size:
+        for i in range(0, heads * n * p, n * p):
+            _turn(given, start + i, held, i, p, n)
+    else:
+        _clear(held, 0, heads * n * p)
+
+
+@routine
+def _give_states(held, wanted, start, heads, n, p):
+    """The opposite, if they are wanted."""
+    if wanted.size:
+        for i in range(0, heads * n * p, n * p):
+            _turn(held, i, wanted, start + i, n, p)
 
 
 @routine
@@ -240,10 +286,10 @@ def _factors(row, like):
 
 @kernel
 def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
-    """starts and last_state (b, h, n, p), states (b, chunks, h, n, p), y.
+    """starts and last_state (b, h, p, n), states (b, chunks, h, n, p), y.
 
-    WALK takes `starts` and writes last_state, y and, if of any size, the states before each chunk. ADD writes what
-    each chunk adds to the state into its place in `states`; USE takes the states from there and writes y.
+    WALK takes `starts`, or zeros, and writes y and, if of any size, last_state and the states before each chunk. ADD
+    writes what each chunk adds to the state into its place in `states`; USE takes the states from there and writes y.
     """
     x, steps, A, B, C, D, z, resets = arrays
     _, l, h, p, g, n = sizes
@@ -258,7 +304,7 @@ def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
     for task in tasks(counter):
         item, group, first, _, low, high = _place(task, sizes, cut)
         if mode == WALK:
-            _copy(starts, (item * h + first) * size, held, 0, heads * size)
+            _take_states(starts, (item * h + first) * size, held, heads, n, p)
         else:
             of_chunk = ((item * chunks + low // q) * h + first) * size
             if mode == USE:
@@ -299,16 +345,22 @@ def forward(arrays, starts, last_state, y, states, sizes, cut, none, counter):
                     product((B, of, 1, g * n), (driven, 0, p), out, over, panel, none, False, WHOLE, True)
             begin = end
         if mode == WALK:
-            _copy(held, 0, last_state, (item * h + first) * size, heads * size)
+            _give_states(held, last_state, (item * h + first) * size, heads, n, p)
         if mode == ADD:
             _copy(held, 0, states, of_chunk, heads * size)
+
+
+@helper
+def _turned(at, n, p):
+    """Where the value of a state is in (p, n) that is at this place in (n, p)."""
+    return at % p * n + at // p
 
 
 @kernel
 def pass_states(steps, A, resets, starts, states, last_state, sizes, cut, counter):
     """From what each chunk adds (ADD) to the states before it, in place; to the adjoints behind it, if backward.
 
-    A task has some values of the state of one head.
+    A task has some values of the state of one head; starts and last_state are those of :func:`forward`.
     """
     _, l, h, p, _, n = sizes
     q, width, backward = cut
@@ -318,7 +370,10 @@ def pass_states(steps, A, resets, starts, states, last_state, sizes, cut, counte
     for task in tasks(counter):
         item, head, first = task // parts // h, task // parts % h, task % parts * width
         count = min(width, size - first)
-        _copy(starts, (item * h + head) * size + first, held, 0, count)
+        _clear(held, 0, count)
+        if starts.size:
+            for i in range(count):
+                held[i] = starts[_turned(first + i, n, p) + (item * h + head) * size]
         for i in range(chunks):
             chunk = chunks - 1 - i if backward else i
             total, cut_off = 0.0, False
@@ -333,7 +388,9 @@ def pass_states(steps, A, resets, starts, states, last_state, sizes, cut, counte
                 value, added = get(held, j, here), get(states, at + j, here)
                 put(states, at + j, value, here)
                 put(held, j, added if cut_off else mul_add(value, whole, added), here)
-        _copy(held, 0, last_state, (item * h + head) * size + first, count)
+        if last_state.size:
+            for i in range(count):
+                last_state[_turned(first + i, n, p) + (item * h + head) * size] = held[i]
 
 
 @routine
@@ -401,13 +458,13 @@ def _add_rows(source, target, others, found, rows, columns, fresh):
 
 @kernel
 def backward(arrays, dy, states, ends, adjoints, results, sizes, cut, none, counter):
-    """`ends` (b, h, n, p) is the adjoint of the last state, `adjoints` (b, chunks, h, n, p) those behind each chunk.
+    """`ends` (b, h, p, n) is the adjoint of the last state, `adjoints` (b, chunks, h, n, p) those behind each chunk.
 
     WALK takes the adjoint with it, from the last chunk to the first. ADD writes what each chunk adds to it into its
     place in `adjoints`; USE takes the adjoints from there.
 
     results = (dx, dsteps, dz, dB, dC, dA, dD, dh0): dB and dC (parts of a group, b, l, g, n), dA (tasks of an item, h)
-    and dD (likewise, h p) for all items, dh0 (b, h, n, p).
+    and dD (likewise, h p) for all items, dh0 (b, h, p, n). Without `ends` they are zeros.
     """
     x, steps, A, B, C, D, z, resets = arrays
     dx, dsteps, dz, dB, dC, dA, dD, dh0 = results
@@ -435,7 +492,7 @@ def backward(arrays, dy, states, ends, adjoints, results, sizes, cut, none, coun
         if mode != WALK:
             slot, of_chunk = item * chunks + low // q, ((item * chunks + low // q) * h + first) * size
         if mode == WALK:
-            _copy(ends, of_chunk, carried, 0, heads * size)
+            _take_states(ends, of_chunk, carried, heads, n, p)
         elif mode == USE:
             _copy(adjoints, of_chunk, carried, 0, heads * size)
         else:
@@ -536,7 +593,7 @@ def backward(arrays, dy, states, ends, adjoints, results, sizes, cut, none, coun
                 _clear(carried, 0, heads * size)
             end = begin
         if mode == WALK:
-            _copy(carried, 0, dh0, of_chunk, heads * size)
+            _give_states(carried, dh0, of_chunk, heads, n, p)
         if mode == ADD:
             _copy(carried, 0, adjoints, of_chunk, heads * size)
 
