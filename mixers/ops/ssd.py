@@ -89,7 +89,8 @@ def ssd_scan(
     Notes
     -----
     Saved: `states` (b, ceil(l / q), h, n, p) with q = min(chunk_size, 64), the state before every q-th token;
-    everything else is recomputed in the backward. In matrices, per chunk of q tokens:
+    everything else is recomputed in the backward. What is not finite changes no token before it and no other sequence,
+    and in the backward nothing after it. In matrices, per chunk of q tokens:
     2 (g q n + h q p + 2 h p n) flops per token forward, about three times that backward.
     Source: Dao & Gu 2024, arXiv:2405.21060, section 6.
 
