@@ -261,16 +261,19 @@ def test_tables_of_the_docs(script):
 
 def test_growth_is_kept_and_drawn(script, tmp_path):
     scaling = script("scaling")
-    x = numpy.array([10, 20, 40, 80])
-    assert scaling.slope(x, 3 * x.astype(float) ** 2) == pytest.approx(2)
+    x = (10, 20, 40, 80)
+    assert scaling.slope([(n, 3.0 * n**2) for n in x]) == pytest.approx(2)
     # the lower half, where calls cost more than their work, does not count
-    assert scaling.slope(x, [100.0, 100.0, 40.0, 80.0]) == pytest.approx(1)
+    assert scaling.slope(list(zip(x, (100.0, 100.0, 40.0, 80.0)))) == pytest.approx(1)
     line = dict.fromkeys(scaling.FIELDS, "1") | {"subject": "hyena", "axis": "length", "memory": ""}
     lines = {("hyena", "length", n): line | {"value": str(n), "both": str(n / 1e6)} for n in (1024, 256)}
     scaling.write(tmp_path / "scaling.csv", lines)
     assert scaling.read(tmp_path / "scaling.csv") == lines
     scaling.draw(lines, tmp_path)
     assert [p.name for p in tmp_path.glob("*.png")] == ["scaling_length.png"]
+    table = "\n".join(scaling.slopes(lines))
+    assert "``hyena``\n     - O(order L C (C + log L))\n     - 1.00\n     - \n" in table
+    assert "mamba" not in table
     assert scaling.read(tmp_path / "nothing.csv") == {}
 
 
@@ -283,3 +286,11 @@ def test_growth_is_measured_at_shapes_that_exist(script):
         drawn = subjects.find(subject.name, "bench", shape=subjects.parse_shape(shape))
         first = drawn.arrays[drawn.inputs[0]]
         assert first.size % (length * 16) == 0, subject.name
+
+
+def test_warps_that_fit_on_a_multiprocessor(script):
+    gpu_kernels = script("gpu_kernels")
+    needs = gpu_kernels.Needs
+    assert gpu_kernels.resident(needs(registers=32, spilled=0, shared=0), threads=256, shared=0) == 64
+    assert gpu_kernels.resident(needs(registers=255, spilled=0, shared=0), threads=128, shared=0) == 8
+    assert gpu_kernels.resident(needs(registers=32, spilled=0, shared=0), threads=128, shared=100 << 10) == 8

@@ -238,9 +238,9 @@ def slopes(lines):
         memory = points(lines, subject.name, "length", "memory")
         alone = dict(times["threads"])
         gain = f"{alone[1] / alone[2]:.2f}" if {1, 2} <= alone.keys() else ""
-        shown = (times["length"], memory, times["channels"], times["batch"])
+        series = (times["length"], memory, times["channels"], times["batch"])
         if len(times["length"]) > 1:
-            out += row(f"``{subject.name}``", subject.stated, *map(slope, shown), gain)
+            out += row(f"``{subject.name}``", subject.stated, *map(shown, series), gain)
     return out
 
 
@@ -251,11 +251,13 @@ def points(lines, name, axis, field="both"):
 
 
 def slope(found):
-    """The exponent of y over x, fitted to the upper half of the values (at least two); text."""
-    if len(found) < 2:
-        return ""
+    """The exponent of y over x, fitted to the upper half of the points (at least two)."""
     x, y = zip(*found[min(len(found) // 2, len(found) - 2) :])
-    return f"{numpy.polyfit(numpy.log(x), numpy.log(y), 1)[0]:.2f}"
+    return numpy.polyfit(numpy.log(x), numpy.log(y), 1)[0]
+
+
+def shown(found):
+    return f"{slope(found):.2f}" if len(found) > 1 else ""
 
 
 def draw_panel(panel, subject, axis, lines):
@@ -265,7 +267,7 @@ def draw_panel(panel, subject, axis, lines):
         found = points(lines, subject.name, axis, field)
         if len(found) > 1:
             x, y = zip(*found)
-            panel.loglog(x, scale * numpy.array(y), style, label=f"{unit}: {slope(found)}", markersize=3)
+            panel.loglog(x, scale * numpy.array(y), style, label=f"{unit}: {shown(found)}", markersize=3)
     panel.legend(fontsize=8, title="slope", title_fontsize=8)
     panel.grid(alpha=0.3)
 
