@@ -29,7 +29,7 @@ def cross_selective_scan_forward(
 ):
     """One sweep over the chunks of tokens per block of channels."""
     plan = _plan(u, delta, A, orders, ordered_coefficients)
-    y, none = aligned.empty(u.shape, u.dtype), aligned.empty(0, u.dtype)
+    y, none = aligned.empty(u.shape, u.dtype), numpy.empty(0, u.dtype)
     states = plan.states(u.dtype) if save else none
     if y.size:
         run(
@@ -47,7 +47,7 @@ def cross_selective_scan_forward(
 def cross_selective_scan_backward(dout, saved):
     """Chunk by chunk from the last: the states of each direction are recomputed, then walked backward."""
     u, delta, A, B, C, D, bias = saved.u, saved.delta, saved.A, saved.B, saved.C, saved.D, saved.delta_bias
-    k, none = len(saved.orders), aligned.empty(0, saved.u.dtype)
+    k, none = len(saved.orders), numpy.empty(0, saved.u.dtype)
     plan = _plan(u, delta, A, saved.orders, saved.ordered_coefficients)
     du, ddelta = aligned.empty(u.shape, u.dtype), aligned.empty(delta.shape, u.dtype)
     dA, dD, dbias = plan.sums(u.dtype)
@@ -80,8 +80,9 @@ def cross_selective_scan_backward(dout, saved):
 
 
 def _plan(u, delta, A, orders, ordered):
-    sources = None if ordered else numpy.broadcast_to(numpy.arange(u.shape[1]), orders.shape)
-    return Plan(u, 1, A.shape[2], orders, sources, deltas=delta.shape[2])
+    tokens = flat(orders, numpy.int64)
+    sources = tokens if ordered else numpy.tile(numpy.arange(u.shape[1]), len(orders))
+    return Plan(u, 1, A.shape[2], (tokens, sources), len(orders), delta.shape[2])
 
 
 def _arrays(k, u, delta, A, B, C, D, bias):

@@ -88,8 +88,9 @@ def selective_scan_forward(
     plan = _plan(u, A, B, delta_softplus, reverse, order, sequence_starts)
     b, l, c, _, n = plan.sizes
     y = aligned.empty(u.shape, u.dtype)
-    last_state = aligned.empty((b, n, c) if return_last_state else 0, u.dtype)
-    states = plan.states(u.dtype)[0] if save else aligned.empty(0, u.dtype)
+    none = numpy.empty(0, u.dtype)
+    last_state = aligned.empty((b, n, c), u.dtype) if return_last_state else none
+    states = plan.states(u.dtype)[0] if save else none
     arrays = _arrays(u, delta, A, B, C, D, z, delta_bias, sequence_starts)
     starts = _boundaries(plan, h0, arrays[0], arrays, backward=False)
     if l == 0 and return_last_state:
@@ -120,9 +121,10 @@ def selective_scan_backward(dout, saved):
     arrays = _arrays(u, delta, A, B, C, saved.D, z, saved.delta_bias, saved.sequence_starts)
     ends = _boundaries(plan, dout.last_state, dy, arrays, backward=True)
     du, ddelta = aligned.empty(u.shape, u.dtype), aligned.empty(u.shape, u.dtype)
-    dz = aligned.empty(u.shape if z is not None else 0, u.dtype)
+    none = numpy.empty(0, u.dtype)
+    dz = none if z is None else aligned.empty(u.shape, u.dtype)
     dA, dD, dbias = plan.sums(u.dtype)
-    dh0 = aligned.empty((b, n, c) if h0 is not None else 0, u.dtype)
+    dh0 = none if h0 is None else aligned.empty((b, n, c), u.dtype)
     partial = plan.partial(u.dtype)
     if l == 0 and h0 is not None:
         dh0[...] = 0 if dout.last_state is None else dout.last_state.swapaxes(1, 2)
@@ -197,16 +199,18 @@ def selective_state_update_backward(dout, saved):
 
 def _arrays(u, delta, A, B, C, D, z, delta_bias, starts):
     """The arrays of the kernels, flat."""
-    resets = flat(numpy.empty(0, bool) if starts is None else starts)
+    resets = numpy.empty(0, bool) if starts is None else flat(starts)
     return (*flattened(u, delta, rates(A), B, C, D, z, delta_bias), resets)
 
 
 def _plan(u, A, B, softplus, reverse, order, starts):
     """How a scan in one direction is cut into tasks."""
-    tokens = numpy.arange(u.shape[1]) if order is None else order
+    tokens = numpy.arange(u.shape[1]) if order is None else order.astype(numpy.int64)
     # segments need decays that vanish; NaN in A must take the plain way
     segments = softplus and starts is None and bool((A <= 0).all())
-    return Plan(u, *B.shape[2:], (tokens[::-1] if reverse else tokens)[None], segments=segments)
+    if reverse:
+        tokens = tokens[::-1].copy()
+    return Plan(u, *B.shape[2:], (tokens, tokens), segments=segments)
 
 
 def _boundaries(plan, given, source, arrays, backward):
@@ -217,7 +221,7 @@ def _boundaries(plan, given, source, arrays, backward):
     """
     b, _, c, _, n = plan.sizes
     if given is None and plan.segments == 1:
-        return aligned.empty(0, source.dtype)
+        return numpy.empty(0, source.dtype)
     joined = aligned.zeros((b, plan.segments, n, c), source.dtype)
     walk = range(plan.segments)[::-1] if backward else range(plan.segments)
     if given is not None:

@@ -20,6 +20,7 @@ from mixers.cpu.scan_common import (
     find,
     measure,
     measure_decays,
+    place_of,
     power_of_two,
     raw_step,
     row_of_delta,
@@ -56,16 +57,16 @@ def _recompute(arrays, dy, states, memory, spot, row, sizes, deltas, count, soft
     """
     u, _, _, B, _, _, z, _, resets = arrays
     rates, history, decays, steps, cotangents = memory[:5]
-    places, sources = memory[8:]
+    visits = memory[8]
     length, direction, group, start, k, own = spot
     _, _, c, g, n = sizes
     w = lanes(u)
     shared = len(ways) == len(ALIKE)
     if k == 0:
         if direction == 0 or not shared:
-            measure(steps, arrays, (places, sources), direction, deltas, length, c, start, count, soft, ways)
+            measure(steps, arrays, visits, direction, deltas, length, c, start, count, soft, ways)
         for j in range(length):
-            at = places[direction * CHUNK + j] * c + start
+            at = place_of(visits, direction, j) * c + start
             ds = get(dy, at, count)
             store(cotangents, j * w, ds * silu(get(z, at, count)) if z.size else ds)
     kept = k * CHUNK * w if shared else 0
@@ -76,8 +77,8 @@ def _recompute(arrays, dy, states, memory, spot, row, sizes, deltas, count, soft
         h[i] = get(states, (row * n + k + i) * c + start, count)
         store(history, i * w, h[i])
     for j in range(length):
-        place = places[direction * CHUNK + j]
-        at_b = (source_of(places, sources, direction * CHUNK + j, ways) * g + group) * n + k
+        place = place_of(visits, direction, j)
+        at_b = (source_of(visits, direction, j, ways) * g + group) * n + k
         step = load(steps, j * w)
         drive = step * get(u, place * c + start, count)
         if resets.size and resets[place]:
@@ -109,7 +110,7 @@ def _reverse(arrays, dy, results, carried, memory, spot, part, sizes, cut, count
     u, delta, _, B, C, D, z, bias, _ = arrays
     du, ddelta, dz, partial = results
     adjoints, rate_sums, skip_sums, bias_sums = carried
-    rates, history, decays, steps, cotangents, outputs, inners, outers, places, sources = memory
+    rates, history, decays, steps, cotangents, outputs, inners, outers, visits = memory
     length, direction, group, start, k, own = spot
     _, _, c, g, n = sizes
     width, directions, deltas = cut[3:]
@@ -124,8 +125,8 @@ def _reverse(arrays, dy, results, carried, memory, spot, part, sizes, cut, count
         products[i] = zeros(u)
     skip_sum, bias_sum = zeros(u), zeros(u)
     for j in range(length - 1, -1, -1):
-        at = places[direction * CHUNK + j] * c + start
-        source = source_of(places, sources, direction * CHUNK + j, ways)
+        at = place_of(visits, direction, j) * c + start
+        source = source_of(visits, direction, j, ways)
         place = source * g + group
         step, ds, x = load(steps, j * w), load(cotangents, j * w), get(u, at, count)
         drive = step * x
@@ -233,10 +234,7 @@ def backward(arrays, dy, states, ends, results, sums, walk, sizes, cut, block, w
     skip_sums, bias_sums = scratch(width, u), scratch(directions * width, u)
     carried = adjoints, rate_sums, skip_sums, bias_sums
     rates = scratch(directions * size, u)
-    places, sources = (
-        numpy.empty(directions * CHUNK, numpy.int64),
-        numpy.empty(directions * CHUNK, numpy.int64),
-    )
+    visits = numpy.empty(2 * directions * CHUNK, numpy.int64)
     memory = (
         rates,
         scratch((CHUNK + 1) * BLOCK * w, u),
@@ -246,8 +244,7 @@ def backward(arrays, dy, states, ends, results, sums, walk, sizes, cut, block, w
         scratch(CHUNK * w, u),
         scratch(CHUNK * w, u),
         scratch(CHUNK * w, u),
-        places,
-        sources,
+        visits,
     )
     for task in tasks(counter):
         item, segment, group, part, first, last = task_of(task, sizes, cut)
@@ -267,7 +264,7 @@ def backward(arrays, dy, states, ends, results, sums, walk, sizes, cut, block, w
         begin, end = segment * segment_chunks, min(chunks, (segment + 1) * segment_chunks)
         for chunk in range(end - 1, begin - 1, -1):
             length = min(CHUNK, l - chunk * CHUNK)
-            find(places, sources, walk, item, l, directions, chunk * CHUNK, length, ways)
+            find(visits, walk, item, l, directions, chunk * CHUNK, length, ways)
             if u.nbytes > FAR and chunk > begin:
                 anticipate(arrays, walk, item, l, c, cut, (chunk - 1) * CHUNK, first, last, ways)
                 _anticipate_more(dy, states, walk, item, sizes, directions, chunk - 1, first, last)

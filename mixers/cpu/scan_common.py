@@ -141,20 +141,27 @@ def count_directions(cut, ways):
 
 
 @helper
-def find(places, sources, walk, item, l, directions, begin, length, ways):
-    """Where the tokens of a chunk lie, and those whose coefficients they take; CHUNK for each direction."""
+def find(visits, walk, item, l, directions, begin, length, ways):
+    """Where the tokens of a chunk lie, and those whose coefficients they take, in turn; CHUNK pairs per direction."""
     tokens, owners = walk
     for i in range(directions):
         for j in range(length):
-            places[i * CHUNK + j] = item * l + tokens[i * l + begin + j]
+            visit = 2 * (i * CHUNK + j)
+            visits[visit] = item * l + tokens[i * l + begin + j]
             if len(ways):
-                sources[i * CHUNK + j] = item * l + owners[i * l + begin + j]
+                visits[visit + 1] = item * l + owners[i * l + begin + j]
 
 
 @helper
-def source_of(places, sources, visit, ways):
+def place_of(visits, direction, j):
+    """The place of a visit."""
+    return visits[2 * (direction * CHUNK + j)]
+
+
+@helper
+def source_of(visits, direction, j, ways):
     """The place whose coefficients a visit takes."""
-    return sources[visit] if len(ways) else places[visit]
+    return visits[2 * (direction * CHUNK + j) + (1 if len(ways) else 0)]
 
 
 @helper
@@ -189,9 +196,8 @@ def raw_step(delta, bias, at, at_bias, count):
 def measure(steps, arrays, visits, direction, deltas, length, c, start, count, soft, ways):
     """The steps of one block of channels over a chunk, ahead of the recurrence that would wait for each."""
     delta, bias = arrays[1], arrays[7]
-    places, sources = visits
     for j in range(length):
-        source = source_of(places, sources, direction * CHUNK + j, ways)
+        source = source_of(visits, direction, j, ways)
         at = row_of_delta(source, direction, deltas, ways) * c + start
         step = raw_step(delta, bias, at, direction * c + start, count)
         store(steps, j * lanes(steps), softplus(step) if soft else step)

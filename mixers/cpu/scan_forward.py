@@ -17,6 +17,7 @@ from mixers.cpu.scan_common import (
     find,
     measure,
     measure_decays,
+    place_of,
     power_of_two,
     source_of,
     task_of,
@@ -30,13 +31,13 @@ from mixers.cpu.vector_math import silu
 def _advance(arrays, y, memory, spot, sizes, cut, count, soft, block, ways):
     """Carry some states of one block of channels over a chunk in one direction, and add to (or finish) its outputs."""
     u, _, _, B, C, D, z, _, resets = arrays
-    held, rates, steps, decays, places, sources = memory
+    held, rates, steps, decays, visits = memory
     length, direction, group, start, k, own = spot
     _, _, c, g, n = sizes
     w = lanes(u)
     shared = len(ways) == len(ALIKE)
     if k == 0 and (direction == 0 or not shared):
-        measure(steps, arrays, (places, sources), direction, cut[5], length, c, start, count, soft, ways)
+        measure(steps, arrays, visits, direction, cut[5], length, c, start, count, soft, ways)
     kept = k * CHUNK * w
     if shared and direction == 0:
         measure_decays(decays, kept, steps, rates, own, length, block)
@@ -45,9 +46,9 @@ def _advance(arrays, y, memory, spot, sizes, cut, count, soft, block, ways):
     for i in range(len(block)):
         h[i] = load(held, own + i * w)
     for j in range(length):
-        place = places[direction * CHUNK + j]
+        place = place_of(visits, direction, j)
         at = place * c + start
-        row = (source_of(places, sources, direction * CHUNK + j, ways) * g + group) * n + k
+        row = (source_of(visits, direction, j, ways) * g + group) * n + k
         step = load(steps, j * w)
         x = get(u, at, count)
         drive = step * x
@@ -88,11 +89,8 @@ def forward(arrays, starts, last_state, y, states, walk, sizes, cut, block, ways
     chunks = -(-l // CHUNK)
     held, rates = scratch(directions * width * n, u), scratch(directions * width * n, u)
     steps, decays = scratch(CHUNK * w, u), scratch(CHUNK * n * w if len(ways) == len(ALIKE) else 0, u)
-    places, sources = (
-        numpy.empty(directions * CHUNK, numpy.int64),
-        numpy.empty(directions * CHUNK, numpy.int64),
-    )
-    memory = held, rates, steps, decays, places, sources
+    visits = numpy.empty(2 * directions * CHUNK, numpy.int64)
+    memory = held, rates, steps, decays, visits
     for task in tasks(counter):
         item, segment, group, _, first, last = task_of(task, sizes, cut)
         for i in range(directions):
@@ -104,7 +102,7 @@ def forward(arrays, starts, last_state, y, states, walk, sizes, cut, block, ways
             clear(y, item, l, c, first, last)
         for chunk in range(segment * segment_chunks, min(chunks, (segment + 1) * segment_chunks)):
             length = min(CHUNK, l - chunk * CHUNK)
-            find(places, sources, walk, item, l, directions, chunk * CHUNK, length, ways)
+            find(visits, walk, item, l, directions, chunk * CHUNK, length, ways)
             if u.nbytes > FAR:
                 anticipate(arrays, walk, item, l, c, cut, (chunk + 1) * CHUNK, first, last, ways)
             for i in range(directions):

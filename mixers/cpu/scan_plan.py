@@ -21,19 +21,18 @@ class Plan:
     u : array (b, l, c)
     groups, n : int
         Groups of channels, and states.
-    orders : int array (directions, l)
-        The tokens in the order of the visits.
-    sources : int array (directions, l), optional
-        The tokens whose coefficients each visit takes; those that are visited by default.
+    walk : (int64 array (directions l), int64 array)
+        The tokens in the order of the visits, direction after direction, and those whose coefficients each visit takes.
+    directions : int
     deltas : int
         Rows of delta per token.
     segments : bool
         Few and long sequences may be cut into segments.
     """
 
-    def __init__(self, u, groups, n, orders, sources=None, deltas=1, segments=False):
+    def __init__(self, u, groups, n, walk, directions=1, deltas=1, segments=False):
         b, l, c = u.shape
-        directions, channels, w = len(orders), c // groups, lanes(u)
+        channels, w = c // groups, lanes(u)
         blocks = b * groups * -(-channels // w)
         # wide tasks share sums over channels, and read whole stretches of memory
         width = w * min(max(blocks // (32 if u.nbytes <= FAR else 8), 1), 8)
@@ -44,13 +43,8 @@ class Plan:
         self.count = b * groups * self.parts * self.segments
         self.sizes = (b, l, c, groups * directions, n)
         self.cut = self.segments, _SEGMENT_CHUNKS if cut else chunks, self.parts, width, directions, deltas
-        tokens = aligned.flat(orders, numpy.int64)
-        self.walk = tokens, tokens if sources is None else aligned.flat(sources, numpy.int64)
+        self.geometry = walk, self.sizes, self.cut
         self.block = (0,) * max(i for i in range(1, BLOCK + 1) if n % i == 0)
-
-    @property
-    def geometry(self):
-        return self.walk, self.sizes, self.cut
 
     def states(self, dtype):
         """Memory for the states that a forward saves, (directions, b, chunks, n, c)."""
