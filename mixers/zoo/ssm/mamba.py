@@ -107,10 +107,6 @@ class Mamba(SelectiveLaw, RecurrentMixer):
         check.boolean(self.name, "bias", self.bias)
 
     @property
-    def _inner(self):
-        return int(self.expand * self.dim)
-
-    @property
     def _state_shapes(self):
         return (self.d_conv - 1, self._inner), (self._inner, self.d_state)
 
