@@ -11,12 +11,12 @@ def linear_scan_forward(
     a, b, h0=None, reverse=False, return_last_state=False, sequence_starts=None, mask=None, save=True
 ):
     """h[t] = a[t] h[t-1] + b[t], token by token; a is 0 at a start, and a token of padding repeats the state."""
-    a, b = _kept(mask, a, b)
+    a, b = kept(mask, a, b)
     state = numpy.zeros_like(b, shape=(b.shape[0], b.shape[2])) if h0 is None else h0.copy()
     h = numpy.empty(b.shape, b.dtype)
     for t in _visits(b.shape[1], reverse):
-        before = _forget(state, sequence_starts, t)
-        state = _where(mask, t, a[:, t] * before + b[:, t], before)
+        before = forget(state, sequence_starts, t)
+        state = where(mask, t, a[:, t] * before + b[:, t], before)
         h[:, t] = state
     return (h, state if return_last_state else None), ()
 
@@ -29,7 +29,7 @@ def linear_scan_backward(dout, saved):
     da[t] = lambda[t] h[t-1], and dh0 = a[first] lambda[first].
     """
     starts, mask, h0 = saved.sequence_starts, saved.mask, saved.h0
-    a, b = _kept(mask, saved.a, saved.b)
+    a, b = kept(mask, saved.a, saved.b)
     visits = _visits(b.shape[1], saved.reverse)
     (h, _), _ = linear_scan_forward(a, b, h0, saved.reverse, sequence_starts=starts, mask=mask)
     first_state = numpy.zeros(h.shape[::2], h.dtype) if h0 is None else h0
@@ -38,10 +38,10 @@ def linear_scan_backward(dout, saved):
     for i in reversed(range(len(visits))):
         t = visits[i]
         adjoint = carried if dout.h is None else dout.h[:, t] + carried
-        before = _forget(h[:, visits[i - 1]] if i else first_state, starts, t)
-        db[:, t] = _where(mask, t, adjoint, 0.0)
-        da[:, t] = _where(mask, t, adjoint * before, 0.0)
-        carried = _forget(_where(mask, t, a[:, t] * adjoint, adjoint), starts, t)
+        before = forget(h[:, visits[i - 1]] if i else first_state, starts, t)
+        db[:, t] = where(mask, t, adjoint, 0.0)
+        da[:, t] = where(mask, t, adjoint * before, 0.0)
+        carried = forget(where(mask, t, a[:, t] * adjoint, adjoint), starts, t)
     return da, db, None if h0 is None else carried
 
 
@@ -67,7 +67,7 @@ def selective_scan_forward(
 
     At a start h[t-1] counts as 0; a token of padding leaves the state and has the output 0.
     """
-    u, delta, B, C, z = _kept(mask, u, delta, B, C, z)
+    u, delta, B, C, z = kept(mask, u, delta, B, C, z)
     b, l, c = u.shape
     n = A.shape[1]
     visits = _visits(l, reverse, order)
@@ -78,8 +78,8 @@ def selective_scan_forward(
     for i, t in enumerate(visits):
         if i % _CHUNK == 0:
             states[:, i // _CHUNK] = h.swapaxes(1, 2)
-        before = _forget(h, sequence_starts, t)
-        h = _where(mask, t, _advance(before, u[:, t], step[:, t], A, B[:, t]), before)
+        before = forget(h, sequence_starts, t)
+        h = where(mask, t, _advance(before, u[:, t], step[:, t], A, B[:, t]), before)
         s[:, t] = (_per_channel(C[:, t], c) * h).sum(axis=-1)
     if D is not None:
         s = s + D * u
@@ -106,7 +106,7 @@ def selective_scan_backward(dout, saved):
     The cotangent of the last state starts lambda; the sums over channels stay within a group.
     """
     A, D, h0, starts, mask = saved.A, saved.D, saved.h0, saved.sequence_starts, saved.mask
-    u, delta, B, C, z = _kept(mask, saved.u, saved.delta, saved.B, saved.C, saved.z)
+    u, delta, B, C, z = kept(mask, saved.u, saved.delta, saved.B, saved.C, saved.z)
     b, l, c = u.shape
     n = A.shape[1]
     visits = _visits(l, saved.reverse, saved.order)
@@ -124,8 +124,8 @@ def selective_scan_backward(dout, saved):
         tokens = visits[chunk * _CHUNK : (chunk + 1) * _CHUNK]
         last, before, h = saved.states[:, chunk].swapaxes(1, 2), [], []
         for t in tokens:
-            before.append(_forget(last, starts, t))
-            last = _where(mask, t, _advance(before[-1], u[:, t], step[:, t], A, B[:, t]), before[-1])
+            before.append(forget(last, starts, t))
+            last = where(mask, t, _advance(before[-1], u[:, t], step[:, t], A, B[:, t]), before[-1])
             h.append(last)
         for j in reversed(range(len(tokens))):
             t = tokens[j]
@@ -134,8 +134,8 @@ def selective_scan_backward(dout, saved):
             adjoint = c_t * ds[:, t, :, None] + carried
             # padding passes its adjoint on, and a start does not
             decayed = numpy.exp(step[:, t, :, None] * A) * adjoint
-            carried = _forget(_where(mask, t, decayed, adjoint), starts, t)
-            adjoint, decayed = _where(mask, t, adjoint, 0.0), _where(mask, t, decayed, 0.0)
+            carried = forget(where(mask, t, decayed, adjoint), starts, t)
+            adjoint, decayed = where(mask, t, adjoint, 0.0), where(mask, t, decayed, 0.0)
             w = decayed * before[j]
             q = (adjoint * b_t).sum(axis=-1)
             du[:, t] = step[:, t] * q
@@ -156,7 +156,7 @@ def selective_scan_backward(dout, saved):
     return du, ddelta, dA, dB, dC, dD, dz, ddelta_bias, None if h0 is None else carried
 
 
-def _kept(mask, *arrays):
+def kept(mask, *arrays):
     """The arrays with zeros for padding: what they hold there may be anything."""
     if mask is None:
         return arrays
@@ -164,12 +164,12 @@ def _kept(mask, *arrays):
     return [None if a is None else keep(a) for a in arrays]
 
 
-def _forget(state, starts, t):
+def forget(state, starts, t):
     """The state (b, ...) before token t: zero where a sequence starts."""
-    return state if starts is None else _where(~starts, t, state, 0.0)
+    return state if starts is None else where(~starts, t, state, 0.0)
 
 
-def _where(table, t, array, other):
+def where(table, t, array, other):
     """Entries of one array (b, ...) or another, by a table (b, l) of booleans at token t."""
     if table is None:
         return array

@@ -5,6 +5,8 @@ import types
 import numpy
 from scipy import special
 
+from mixers.reference.scan import forget, kept, where
+
 # the longest run of tokens between two saved states
 _LONGEST = 64
 
@@ -31,7 +33,7 @@ def ssd_scan_forward(
 
     At a start S[t-1] counts as 0; a token of padding leaves the state and has the output 0.
     """
-    x, dt, B, C, z = _kept(mask, x, dt, B, C, z)
+    x, dt, B, C, z = kept(mask, x, dt, B, C, z)
     b, l, h, p = x.shape
     n = B.shape[-1]
     q = min(chunk_size, _LONGEST)
@@ -42,8 +44,8 @@ def ssd_scan_forward(
     for t in range(l):
         if t % q == 0:
             states[:, t // q] = S.swapaxes(2, 3)
-        before = _forget(S, sequence_starts, t)
-        S = _where(mask, t, _advance(before, x[:, t], step[:, t], A, B[:, t]), before)
+        before = forget(S, sequence_starts, t)
+        S = where(mask, t, _advance(before, x[:, t], step[:, t], A, B[:, t]), before)
         s[:, t] = (S * _per_head(C[:, t], h)).sum(axis=-1)
     if D is not None:
         s += _skip(D) * x
@@ -70,7 +72,7 @@ def ssd_scan_backward(dout, saved):
     The cotangent of the last state starts Lambda; the sums over heads stay within a group.
     """
     A, D, starts, mask = saved.A, saved.D, saved.sequence_starts, saved.mask
-    x, dt, B, C, z = _kept(mask, saved.x, saved.dt, saved.B, saved.C, saved.z)
+    x, dt, B, C, z = kept(mask, saved.x, saved.dt, saved.B, saved.C, saved.z)
     b, l, h, p = x.shape
     g, n = B.shape[2:]
     q = min(saved.chunk_size, _LONGEST)
@@ -87,8 +89,8 @@ def ssd_scan_backward(dout, saved):
         tokens = range(chunk * q, min(l, (chunk + 1) * q))
         last, pairs = saved.states[:, chunk].swapaxes(2, 3), []
         for t in tokens:
-            before = _forget(last, starts, t)
-            last = _where(mask, t, _advance(before, x[:, t], step[:, t], A, B[:, t]), before)
+            before = forget(last, starts, t)
+            last = where(mask, t, _advance(before, x[:, t], step[:, t], A, B[:, t]), before)
             pairs.append((before, last))
         for t in reversed(tokens):
             before, after = pairs.pop()
@@ -96,8 +98,8 @@ def ssd_scan_backward(dout, saved):
             adjoint = ds[:, t, :, :, None] * _per_head(C[:, t], h) + carried
             # padding passes its adjoint on, and a start does not
             decayed = numpy.exp(step[:, t] * A)[:, :, None, None] * adjoint
-            carried = _forget(_where(mask, t, decayed, adjoint), starts, t)
-            adjoint, decayed = _where(mask, t, adjoint, 0.0), _where(mask, t, decayed, 0.0)
+            carried = forget(where(mask, t, decayed, adjoint), starts, t)
+            adjoint, decayed = where(mask, t, adjoint, 0.0), where(mask, t, decayed, 0.0)
             w = (decayed * before).sum(axis=(2, 3))
             pulled = (adjoint * _per_head(B[:, t], h)).sum(axis=-1)
             dx[:, t] = step[:, t, :, None] * pulled
@@ -165,26 +167,6 @@ def _advance(S, x, step, A, B):
     """The state (b, h, p, n) after one more token."""
     decay = numpy.exp(step * A)[:, :, None, None]
     return decay * S + (step[:, :, None] * x)[..., None] * _per_head(B, x.shape[1])
-
-
-def _kept(mask, *arrays):
-    """The arrays with zeros for padding: what they hold there may be anything."""
-    if mask is None:
-        return arrays
-    keep = lambda a: numpy.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, 0).astype(a.dtype)
-    return [None if a is None else keep(a) for a in arrays]
-
-
-def _forget(state, starts, t):
-    """The state (b, ...) before token t: zero where a sequence starts."""
-    return state if starts is None else _where(~starts, t, state, 0.0)
-
-
-def _where(table, t, array, other):
-    """Entries of one array (b, ...) or another, by a table (b, l) of booleans at token t."""
-    if table is None:
-        return array
-    return numpy.where(table[:, t].reshape(-1, *[1] * (array.ndim - 1)), array, other).astype(array.dtype)
 
 
 def _per_head(coefficients, h):
