@@ -17,6 +17,7 @@ from mixers.cpu.aligned import zeros as zero_array
 from mixers.cpu.reduction import sum_rows
 from mixers.cpu.runner import helper, kernel, routine, run, tasks
 from mixers.cpu.simd import lanes, load, load_first, mul_add, store, store_first, tile, zeros
+from mixers.cpu.tails import get, put
 
 # average taps of a token up to which the direct form is faster; a single item fills half of a transform
 _DIRECT_TAPS = 64
@@ -145,28 +146,12 @@ def _gradients_by_spectrum(x, dout, h, D, taps):
     return dx, sum_rows(partial.reshape(parts, -1)).reshape(taps.count, c)
 
 
-# masks cost more than a branch that always goes the same way
-
-
-@helper
-def _load(x, offset, valid):
-    return load(x, offset) if valid == lanes(x) else load_first(x, offset, valid)
-
-
-@helper
-def _store(y, offset, value, valid):
-    if valid == lanes(y):
-        store(y, offset, value)
-    else:
-        store_first(y, offset, value, valid)
-
-
 @helper
 def _window(x, start, length, step, valid, first, count, work, at):
     """Copy the vectors of tokens first .. first + count - 1 side by side, zeros outside the sequence."""
     for i in range(count):
         inside = 0 <= first + i < length
-        value = _load(x, start + (first + i) * step, valid) if inside else zeros(x)
+        value = get(x, start + (first + i) * step, valid) if inside else zeros(x)
         store(work, at + i * lanes(x), value)
 
 
@@ -208,7 +193,7 @@ def _convolve(x, h, skip, y, shape, taps, skips, backwards, counter):
                     if skips:
                         token = load(work, tokens + (n + i - oldest) * width)
                         value = mul_add(token, load_first(skip, channel, valid), value)
-                    _store(y, start + (n + i) * step, value, valid)
+                    put(y, start + (n + i) * step, value, valid)
 
 
 @kernel
@@ -267,9 +252,9 @@ def _enter(x, start, other, rows, step, offset, valid, Z, z, n, passes):
                 row -= n
             real = imaginary = zeros(Z)
             if row < rows:
-                real = _load(x, start + row * step, valid)
+                real = get(x, start + row * step, valid)
                 if other >= 0:
-                    imaginary = _load(x, other + row * step, valid)
+                    imaginary = get(x, other + row * step, valid)
             t[2 * k] = real
             t[2 * k + 1] = imaginary
         fft.butterfly_from(t, Z, z + j * width, part * width, passes[1], 14 * j, 8)
@@ -292,12 +277,12 @@ def _leave(Z, z, n, passes, y, start, other, rows, step, offset, valid, x, skip,
                 real, imaginary = scale * t[2 * k], scale * t[2 * k + 1]
                 at, also = start + row * step, other + row * step
                 if channel >= 0:
-                    real = mul_add(weight, _load(x, at, valid), real)
-                _store(y, at, real, valid)
+                    real = mul_add(weight, get(x, at, valid), real)
+                put(y, at, real, valid)
                 if other >= 0:
                     if channel >= 0:
-                        imaginary = mul_add(weight, _load(x, also, valid), imaginary)
-                    _store(y, also, imaginary, valid)
+                        imaginary = mul_add(weight, get(x, also, valid), imaginary)
+                    put(y, also, imaginary, valid)
 
 
 @routine
