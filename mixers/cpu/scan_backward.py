@@ -199,6 +199,14 @@ def _sum_channels(partial, row, products, fresh, block):
 
 
 @helper
+def _pull_chunk(arrays, dy, states, results, carried, memory, where, sizes, cut, count, soft, block, ways):
+    """Both passes over a chunk, for some states of one block of channels in one direction."""
+    spot, row, back = where
+    _recompute(arrays, dy, states, memory, spot, row, sizes, cut[5], count, soft, block, ways)
+    _reverse(arrays, dy, results, carried, memory, spot, back, sizes, cut, count, soft, block, ways)
+
+
+@helper
 def _anticipate_more(dy, states, walk, item, sizes, directions, chunk, first, last):
     """Ask for the cotangents and the states of a chunk."""
     b, l, c, _, n = sizes
@@ -274,56 +282,17 @@ def backward(arrays, dy, states, ends, results, sums, walk, sizes, cut, block, w
                     row = (i * b + item) * chunks + chunk
                     for k in range(0, n, len(block)):
                         spot = length, i, group + i, start, k, i * size + (start - first) * n + k * w
-                        # two calls each, so that one is compiled for full vectors
+                        where = spot, row, back
+                        # two calls, so that one is compiled for full vectors
                         if last - start >= w:
-                            _recompute(
-                                arrays, dy, states, memory, spot, row, sizes, deltas, w, soft, block, ways
-                            )
-                            _reverse(
-                                arrays,
-                                dy,
-                                results,
-                                carried,
-                                memory,
-                                spot,
-                                back,
-                                sizes,
-                                cut,
-                                w,
-                                soft,
-                                block,
-                                ways,
+                            _pull_chunk(
+                                *(arrays, dy, states, results, carried, memory, where),
+                                *(sizes, cut, w, soft, block, ways),
                             )
                         else:
-                            count = last - start
-                            _recompute(
-                                arrays,
-                                dy,
-                                states,
-                                memory,
-                                spot,
-                                row,
-                                sizes,
-                                deltas,
-                                count,
-                                soft,
-                                block,
-                                ways,
-                            )
-                            _reverse(
-                                arrays,
-                                dy,
-                                results,
-                                carried,
-                                memory,
-                                spot,
-                                back,
-                                sizes,
-                                cut,
-                                count,
-                                soft,
-                                block,
-                                ways,
+                            _pull_chunk(
+                                *(arrays, dy, states, results, carried, memory, where),
+                                *(sizes, cut, last - start, soft, block, ways),
                             )
         for i in range(directions):
             deliver(rate_sums, i * size, dA, i * b * segments + own_row, sizes, first, last)

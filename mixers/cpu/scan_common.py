@@ -26,7 +26,7 @@ from mixers.cpu.simd import (
     zeros,
 )
 from mixers.cpu.tails import get
-from mixers.cpu.vector_math import polynomial, softplus
+from mixers.cpu.vector_math import fraction_power, polynomial, softplus
 
 # tokens between two saved states
 CHUNK = 16
@@ -43,17 +43,8 @@ LOG2_E = math.log2(math.e)
 # coefficients of the tokens themselves; several; several that have the same decays at the same time
 ONE, SEVERAL, ALIKE = (), (0,), (0, 0)
 
-# 2^r on [-1/2, 1/2] to the rounding of each type, exactly 1 at 0
-_power = polynomial(
-    1.0,
-    0.6931472028550494,
-    0.24022647913631054,
-    0.05550332471151603,
-    0.00961843735752832,
-    0.0013398874405831096,
-    0.00015353361925973807,
-)
-_power_double = polynomial(
+# as fraction_power, to the rounding of float64
+_fraction_power_double = polynomial(
     1.0,
     0.6931471805599457,
     0.24022650695910097,
@@ -77,13 +68,13 @@ def power_of_two(x):
 def _decay_single(x):
     x = clamp(x, -126.0, 128.0)
     shifted = x + 12582912.0
-    return from_bits(bits(_power(x - (shifted - 12582912.0))) + (bits(shifted) << 23))
+    return from_bits(bits(fraction_power(x - (shifted - 12582912.0))) + (bits(shifted) << 23))
 
 
 def _decay_double(x):
     x = clamp(x, -1022.0, 1024.0)
     shifted = x + 6755399441055744.0
-    return from_bits(bits(_power_double(x - (shifted - 6755399441055744.0))) + (bits(shifted) << 52))
+    return from_bits(bits(_fraction_power_double(x - (shifted - 6755399441055744.0))) + (bits(shifted) << 52))
 
 
 @overload(power_of_two, jit_options=INLINED)

@@ -73,7 +73,8 @@ _LOG2_E = math.log2(math.e)
 # added to a float32 below 2^22 in size this rounds to a whole number, which then is in the last bits
 _ROUND = 12582912.0
 
-_power = polynomial(
+# 2^r on [-1/2, 1/2] to the rounding of float32, exactly 1 at 0
+fraction_power = polynomial(
     1.0,
     0.6931472028550494,
     0.24022647913631054,
@@ -95,7 +96,7 @@ def exp2(x):
     """2^x, within 1.0 ulp."""
     x = clamp(x, -126.0, 128.0)
     shifted = x + _ROUND
-    power = _power(x - (shifted - _ROUND))
+    power = fraction_power(x - (shifted - _ROUND))
     # with half the scale, which is finite wherever the result is
     return (power + power) * from_bits((bits(shifted) << 23) + 0x3F000000)
 
@@ -105,7 +106,7 @@ def exp2_negative(x):
     """2^x for x <= 0 only, within 1.0 ulp; a little faster than :func:`exp2`."""
     x = select(x < -127.0, -127.0, x)
     shifted = x + _ROUND
-    return _power(x - (shifted - _ROUND)) * from_bits((bits(shifted) << 23) + 0x3F800000)
+    return fraction_power(x - (shifted - _ROUND)) * from_bits((bits(shifted) << 23) + 0x3F800000)
 
 
 _exponential = polynomial(
