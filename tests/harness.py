@@ -197,6 +197,31 @@ def check_differences(function, backward, arrays, directions=3, step=1e-5):
             )
 
 
+def check_state_gradients(mixer, shape):
+    """Cotangents of the states that a recurrent mixer returns, gradients of those it is given, for x of a shape."""
+    rng = numpy.random.default_rng(0)
+    params = mixer.init(rng, dtype="float64")
+    zeros = mixer.initial_state(shape[0])
+    states = type(zeros)
+    state = states(*(rng.standard_normal(s.shape) for s in zeros))
+    arrays = {"x": rng.standard_normal(shape), **state._asdict()}
+
+    def forward(arrays):
+        given = states(*(arrays[name] for name in states._fields))
+        return mixer.forward(params, arrays["x"], state=given, return_state=True)
+
+    def function(arrays):
+        (y, state), _ = forward(arrays)
+        return (y, *state)
+
+    def backward(arrays, dout):
+        dx, dstate = mixer.backward(dout[0], forward(arrays)[1], dstate=states(*dout[1:]))[1]
+        return {"x": dx} | dstate._asdict()
+
+    with mixers.use_backend("reference"):
+        check_differences(function, backward, arrays)
+
+
 def twisted(array):
     """The same values with awkward strides: reversed, transposed and padded memory."""
     big = numpy.empty([2 * n + 1 for n in reversed(array.shape)], array.dtype)

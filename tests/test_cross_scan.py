@@ -4,7 +4,7 @@ import cuda_emulator
 import hypothesis
 import numpy
 import pytest
-from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, cotangents, device_of, reference
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, cotangents, reference
 from hypothesis import strategies as st
 from tolerances import BACKWARD, FORWARD
 
@@ -106,16 +106,6 @@ class TestCrossSelectiveScan(OpSuite):
 backends = pytest.mark.parametrize("backend", ["reference", "cpu", "emulated"])
 
 
-@pytest.fixture
-def arrays(backend):
-    """Brings a dict of arguments to the backend's arrays; skips backends that are not tested."""
-    if backend not in BACKENDS:
-        pytest.skip(f"{backend} is not among MIXERS_TEST_BACKENDS")
-    with device_of(backend) as (to, back):
-        move = lambda n, a: to(a) if isinstance(a, numpy.ndarray) and n != "orders" else a
-        yield (lambda arguments: {n: move(n, a) for n, a in arguments.items()}), back
-
-
 def drawn(case, dtype="float64", **further):
     return next(c for c in TestCrossSelectiveScan.cases if c.name == case).draw(dtype) | further
 
@@ -149,8 +139,8 @@ def test_closed_form(case):
 
 @backends
 @pytest.mark.parametrize("case", ["own", "shared", "shared-steps"])
-def test_is_the_sum_of_scans(arrays, backend, case):
-    to, back = arrays
+def test_is_the_sum_of_scans(bring, backend, case):
+    to, back = bring
     x = drawn(case)
     want = 0.0
     for i, order in enumerate(x["orders"]):
@@ -162,9 +152,9 @@ def test_is_the_sum_of_scans(arrays, backend, case):
 
 
 @backends
-def test_one_direction_is_the_selective_scan(arrays, backend):
+def test_one_direction_is_the_selective_scan(bring, backend):
     """The saved states too, so that either may go on from the other's."""
-    to, back = arrays
+    to, back = bring
     x = drawn("one-direction")
     y, saved = ops.cross_selective_scan.forward(**to(x))
     one = {"u": x["u"], "delta": x["delta"][:, :, 0], "A": x["A"][0], "B": x["B"], "C": x["C"]}
@@ -176,9 +166,9 @@ def test_one_direction_is_the_selective_scan(arrays, backend):
 
 @backends
 @pytest.mark.parametrize("ordered", [True, False])
-def test_shared_is_repeated(arrays, backend, ordered):
+def test_shared_is_repeated(bring, backend, ordered):
     """An array with one direction acts as its copies would, and its gradient is the sum of theirs."""
-    to, back = arrays
+    to, back = bring
     shared = drawn("shared", ordered_coefficients=ordered)
     repeat = lambda n, a: numpy.repeat(a, 4, axis=2 if n in ("delta", "B", "C") else 0)
     full = {n: repeat(n, a) if n in EVERY else a for n, a in shared.items()}
@@ -198,9 +188,9 @@ def test_shared_is_repeated(arrays, backend, ordered):
 
 
 @backends
-def test_storage_coefficients_do_not_move(arrays, backend):
+def test_storage_coefficients_do_not_move(bring, backend):
     """The t-th visited token takes the coefficients of token t: permuting u alone permutes y."""
-    to, back = arrays
+    to, back = bring
     x = drawn("storage-own")
     order = x["orders"][0]
     single = {n: a[:, :, :1] if n in ("delta", "B", "C") else a[:1] for n, a in x.items() if n in EVERY}
@@ -212,8 +202,8 @@ def test_storage_coefficients_do_not_move(arrays, backend):
 
 
 @backends
-def test_nan_stays_in_its_channel(arrays, backend):
-    to, back = arrays
+def test_nan_stays_in_its_channel(bring, backend):
+    to, back = bring
     x = drawn("own")
     x["u"][0, 17, 2] = numpy.nan
     y = back(ops.cross_selective_scan(**to(x)))

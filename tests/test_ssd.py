@@ -3,7 +3,7 @@
 import hypothesis
 import numpy
 import pytest
-from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, cotangents, device_of
+from harness import BACKENDS, Case, OpSuite, assert_close, check_backend, cotangents
 from hypothesis import strategies as st
 from tolerances import BACKWARD
 
@@ -97,18 +97,6 @@ class TestSsdStateUpdate(OpSuite):
 
 
 backends = pytest.mark.parametrize("backend", ["reference", "cpu", "emulated"])
-
-
-@pytest.fixture
-def bring(backend):
-    """Brings a dict of arguments to the backend's arrays; skips backends that are not tested."""
-    if backend not in BACKENDS:
-        pytest.skip(f"{backend} is not among MIXERS_TEST_BACKENDS")
-    with device_of(backend) as (to, back):
-        yield (
-            lambda arguments: {n: to(a) if isinstance(a, numpy.ndarray) else a for n, a in arguments.items()},
-            back,
-        )
 
 
 def drawn(*sizes, options=None, **optional):

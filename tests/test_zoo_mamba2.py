@@ -4,12 +4,11 @@ import dataclasses
 
 import numpy
 import pytest
-from harness import BACKENDS, check_differences, device_of
+from harness import BACKENDS, check_differences, check_state_gradients, device_of
 from test_zoo_mlp import check_mixer
 
 import mixers
 from mixers import sequences, zoo
-from mixers.zoo.ssm import Mamba2State
 
 SMALL = zoo.Mamba2(dim=4, d_state=3, headdim=2)
 
@@ -57,26 +56,7 @@ def test_against_the_equations_token_by_token():
 
 
 def test_gradients_through_the_states():
-    """Cotangents of the states that are returned, gradients of the states that are given."""
-    rng = numpy.random.default_rng(0)
-    params = SMALL.init(rng, dtype="float64")
-    state = Mamba2State(*(rng.standard_normal(s.shape) for s in SMALL.initial_state(2)))
-    arrays = {"x": rng.standard_normal((2, 5, 4)), **state._asdict()}
-
-    def forward(arrays):
-        given = Mamba2State(arrays["conv_state"], arrays["ssm_state"])
-        return SMALL.forward(params, arrays["x"], state=given, return_state=True)
-
-    def function(arrays):
-        (y, state), _ = forward(arrays)
-        return (y, *state)
-
-    def backward(arrays, dout):
-        dx, dstate = SMALL.backward(dout[0], forward(arrays)[1], dstate=Mamba2State(*dout[1:]))[1]
-        return {"x": dx} | dstate._asdict()
-
-    with mixers.use_backend("reference"):
-        check_differences(function, backward, arrays)
+    check_state_gradients(SMALL, (2, 5, 4))
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu", "emulated"])

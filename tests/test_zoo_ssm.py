@@ -4,12 +4,10 @@ import dataclasses
 
 import numpy
 import pytest
-from harness import BACKENDS, check_differences, device_of
+from harness import BACKENDS, check_state_gradients, device_of
 from test_zoo_mlp import check_mixer
 
-import mixers
 from mixers import orders, zoo
-from mixers.zoo.ssm import MambaState
 
 SMALL = zoo.Mamba(dim=3, d_state=2)
 
@@ -32,26 +30,7 @@ def test_gradients(options):
 
 
 def test_gradients_through_the_states():
-    """Cotangents of the states that are returned, gradients of the states that are given."""
-    rng = numpy.random.default_rng(0)
-    params = SMALL.init(rng, dtype="float64")
-    state = MambaState(*(rng.standard_normal(s.shape) for s in SMALL.initial_state(2)))
-    arrays = {"x": rng.standard_normal((2, 5, 3)), **state._asdict()}
-
-    def forward(arrays):
-        given = MambaState(arrays["conv_state"], arrays["ssm_state"])
-        return SMALL.forward(params, arrays["x"], state=given, return_state=True)
-
-    def function(arrays):
-        (y, state), _ = forward(arrays)
-        return (y, *state)
-
-    def backward(arrays, dout):
-        dx, dstate = SMALL.backward(dout[0], forward(arrays)[1], dstate=MambaState(*dout[1:]))[1]
-        return {"x": dx} | dstate._asdict()
-
-    with mixers.use_backend("reference"):
-        check_differences(function, backward, arrays)
+    check_state_gradients(SMALL, (2, 5, 3))
 
 
 def unpack(mixer, params, x):

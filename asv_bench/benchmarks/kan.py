@@ -14,11 +14,6 @@ class KanSums(OpBenchmark):
     shapes = ("b=8,n=196,s=2,h=4,d=96",)
 
 
-class LowRankValues(OpBenchmark):
-    op = "low_rank_values"
-    shapes = ("b=8,n=196,h=4,r=12,c=384,e=384,o=384",)
-
-
 class FourierKarat(MixerBenchmark):
     mixer = "fourier_karat"
     shapes = ("8,196,384",)
